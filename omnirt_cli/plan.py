@@ -1,0 +1,193 @@
+"""The plan of one render: frozen data that says exactly what will be started, where, and what it will leave.
+
+`--dry-run` prints it. Nothing here decides, starts or writes anything: the planner makes plans, executors carry them out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from launchers.command import Launcher
+from omnirt_cli.devices.visibility import Visibility
+from omnirt_cli.models.base import (
+    AudioPlan,
+    Backend,
+    Geometry,
+    KnobValue,
+    ModelAdapter,
+    ScratchNames,
+    ScriptCall,
+    Variant,
+)
+from omnirt_cli.run.report import ExpectedInfo
+
+if TYPE_CHECKING:
+    from omnirt_cli.checkout import CheckoutFacts
+    from omnirt_cli.media.audio import Speech
+    from omnirt_cli.media.image import Portrait
+
+
+NAME_MAX = 255
+
+
+def _shortened(stem: str, limit: int) -> str:
+    """A stem of at most `limit` bytes that still tells long names apart."""
+    digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:12]
+    return os.fsencode(stem)[: limit - 13].decode("utf-8", "ignore") + "-" + digest
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """Where a run's files go; the one place that knows their names."""
+
+    video: Path
+
+    def _beside(self, suffix: str) -> Path:
+        stem = self.video.stem
+        if len(os.fsencode(stem + suffix)) > NAME_MAX:
+            stem = _shortened(stem, NAME_MAX - len(suffix))
+        return self.video.with_name(stem + suffix)
+
+    @property
+    def folder(self) -> Path:
+        """The output directory."""
+        return self.video.parent
+
+    @property
+    def report(self) -> Path:
+        """The RunReport."""
+        return self._beside(".report.json")
+
+    @property
+    def log(self) -> Path:
+        """The child's output, byte for byte."""
+        return self._beside(".log")
+
+    @property
+    def failed(self) -> Path:
+        """A video that failed verification."""
+        return self._beside(".failed.mp4")
+
+    @property
+    def partial(self) -> Path:
+        """A picture without its sound, or a part of one, that a failed run left."""
+        return self._beside(".partial.mp4")
+
+    def scratch(self, run_id: str) -> Path:
+        """The private working directory, on the output's file system."""
+        return self.folder / f".omnirt-{run_id}"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the script's processes are started."""
+
+    launcher: Launcher
+    python: Path
+    processes: int
+    accelerate: Path | None
+    in_checkout: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run is stopped, in seconds; 0 is never, and a stall limit of None is the default rule."""
+
+    timeout_s: float
+    stall_timeout_s: float | None
+    grace_s: float
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """How the finished video is judged."""
+
+    mode: str
+    allow_black: bool
+    allow_frozen: bool
+    skip: frozenset[str]
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """What is done with the finished video and the scratch."""
+
+    no_clobber: bool
+    metadata: bool
+    keep_scratch: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One render, decided.
+
+    Attributes:
+        argv: The whole command; the devices are in `env`.
+        env: What OmniRT sets in the child's environment, before the user's own `user_env`.
+        names: Bare names of the inputs in the scratch directory.
+        config: Knob -> value, source and carrier, as the script will really run it.
+    """
+
+    run_id: str
+    adapter: ModelAdapter
+    backend: Backend
+    checkout: CheckoutFacts
+    variant: Variant
+    launch: Launch
+    call: ScriptCall
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    user_env: Mapping[str, str]
+    env_script: Path | None
+    names: ScratchNames
+    visibility: Visibility
+    geometry: Geometry
+    audio: AudioPlan
+    encode_mode: str
+    expected: ExpectedInfo
+    portrait: Portrait
+    speech: Speech
+    outputs: OutputPaths
+    scratch: Path
+    config: Mapping[str, KnobValue]
+    limits: Limits
+    verify: VerifyOptions
+    publish: PublishOptions
+    warnings: tuple[str, ...]
+    skipped_checks: tuple[str, ...]
+
+    @property
+    def cwd(self) -> Path:
+        """Where the script runs."""
+        return self.checkout.path if self.launch.in_checkout else self.scratch
+
+
+class PlanDocument(BaseModel):
+    """What `--dry-run --json` prints under `plan`; a key is null where a failed check left it unknown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run_id: str
+    model: str | None = None
+    backend: str | None = None
+    variant: str | None = None
+    argv: list[str] | None = None
+    cwd: str | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+    env_removed: list[str] = Field(default_factory=list)
+    env_script: str | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+    devices: dict[str, Any] = Field(default_factory=dict)
+    expected: ExpectedInfo | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+    sources: dict[str, str] = Field(default_factory=dict)
+    carriers: dict[str, str] = Field(default_factory=dict)
+    outputs: dict[str, str] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)

@@ -1,0 +1,105 @@
+"""The named checks before a launch: one list for `generate`, `validate`, `--dry-run` and later `doctor`.
+
+A check is a function that returns what the plan needs or raises an `OmniRTError`. All of them run, so that a user sees
+every problem at once; the exit code is the most telling one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import TypeVar
+
+from omnirt_cli.errors import OmniRTError, UsageError, most_telling
+from omnirt_cli.run.checks import Check, failed, passed, skipped, warned
+from omnirt_cli.yaml_document import nearest
+
+Found = TypeVar("Found")
+
+
+class CheckName(str, Enum):
+    """Every preflight check; `optional` ones may be left out with `--skip-check`."""
+
+    REQUEST = "request"
+    CONFIG = "config"
+    FFMPEG = "ffmpeg"
+    CHECKOUT = "checkout"
+    INTERPRETER = "interpreter"
+    ENV_SCRIPT = "env_script"
+    CHECKPOINT = "checkpoint"
+    WAV2VEC = "wav2vec"
+    IMAGE = "image"
+    AUDIO = "audio"
+    DEVICES = "devices"
+    KNOBS = "knobs"
+    OUTPUT = "output"
+    DISK = "disk"
+
+
+OPTIONAL = frozenset({CheckName.CHECKPOINT, CheckName.WAV2VEC, CheckName.DEVICES, CheckName.DISK})
+"""Checks that `--skip-check` may leave out: what they ask, a run can find out by itself."""
+
+VIDEO_CHECKS = frozenset({"av_sync", "black", "drift", "frozen", "silent_audio", "size", "fps", "duration"})
+"""Checks of the finished video that `--skip-check` may leave out."""
+
+
+def check_names(names: Iterable[str]) -> frozenset[str]:
+    """The names given with `--skip-check`, refused where nothing of that name can be left out.
+
+    Raises:
+        UsageError: An unknown name, or a check that a run cannot do without.
+    """
+    known = {name.value for name in OPTIONAL} | VIDEO_CHECKS
+    for name in names:
+        if name not in known:
+            guess = nearest(name, known)
+            raise UsageError(
+                f"--skip-check {name}: no check of that name can be left out",
+                hint=f"did you mean {guess}?" if guess else f"one of: {', '.join(sorted(known))}",
+            )
+    return frozenset(names)
+
+
+class CheckList:
+    """Runs checks one after another and remembers what each said.
+
+    Attributes:
+        checks: Verdicts in order.
+        errors: What failed, in order.
+    """
+
+    def __init__(self, skip: frozenset[str] = frozenset()) -> None:
+        self.checks: list[Check] = []
+        self.errors: list[OmniRTError] = []
+        self._skip = skip
+
+    def run(self, name: CheckName, check: Callable[[], Found], *, detail: str | None = None) -> Found | None:
+        """Run one check; its finding, or None where it failed or was left out."""
+        if name.value in self._skip:
+            self.checks.append(skipped(name.value, "left out by --skip-check"))
+            return None
+        try:
+            found = check()
+        except OmniRTError as error:
+            self.fail(name, error)
+            return None
+        self.checks.append(passed(name.value, detail=detail))
+        return found
+
+    def fail(self, name: CheckName, error: OmniRTError) -> None:
+        """Note a failure found elsewhere."""
+        self.errors.append(error)
+        detail = f"{error.message} ({error.hint})" if error.hint else error.message
+        self.checks.append(failed(name.value, detail=detail))
+
+    def warn(self, name: CheckName, message: str) -> None:
+        """Note a finding that stops nothing."""
+        self.checks.append(warned(name.value, detail=message))
+
+    def cannot_run(self, name: CheckName, why: str) -> None:
+        """Note a check that an earlier failure made impossible."""
+        self.checks.append(skipped(name.value, why))
+
+    def error(self) -> OmniRTError | None:
+        """The failure that gives the exit code, or None."""
+        return most_telling(self.errors)
