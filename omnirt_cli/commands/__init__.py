@@ -1,0 +1,1 @@
+"""One command a file: it reads flags, calls the engine, renders the result. No decisions."""

@@ -1,0 +1,99 @@
+"""`omnirt generate`: one render."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Annotated, Optional
+
+import typer
+
+from omnirt_cli import console
+from omnirt_cli.cli_options import RequestFlags, takes_request
+from omnirt_cli.errors import UsageError
+from omnirt_cli.request import Panel
+
+HELP = """Render one talking-head video from a portrait and a recording.
+
+Example:
+
+  omnirt generate --model soulx-flashtalk-14b --image portrait.png --audio speech.wav --backend cpu
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Put the command on the app."""
+    app.command("generate", help=HELP)(takes_request(generate))
+
+
+def generate(
+    flags: RequestFlags,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and run nothing.", rich_help_panel=Panel.RUN.value)
+    ] = False,  # noqa: FBT002
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document: outputs and report.", rich_help_panel="Output")
+    ] = False,  # noqa: FBT002
+    events: Annotated[
+        Optional[str],  # noqa: UP045 - Typer reads it at run time on Python 3.10 too
+        typer.Option(
+            "--events", help="Write events as JSON lines to a file, or - for stdout.", rich_help_panel="Output"
+        ),
+    ] = None,
+    progress: Annotated[
+        str, typer.Option("--progress", help="Show progress: auto or never.", rich_help_panel="Output")
+    ] = "auto",
+) -> None:
+    began = time.monotonic()
+    if events == "-" and json:
+        raise UsageError("--events - and --json both want stdout", hint="send the events to a file")
+    if progress not in ("auto", "never"):
+        raise UsageError(f"--progress {progress}: write auto or never")
+    if dry_run:
+        from omnirt_cli.commands.plan_view import show_plan
+
+        show_plan(flags, json=json, files=True)
+        return
+    _render(flags, json=json, events=events, progress=progress, began=began)
+
+
+def _render(flags: RequestFlags, *, json: bool, events: str | None, progress: str, began: float) -> None:
+    from omnirt_cli import engine
+    from omnirt_cli.run.cancel import CancelToken
+    from omnirt_cli.signals import cancelling
+
+    token = CancelToken()
+    with _listener(events, progress) as listener, cancelling(token):
+        result = engine.generate(
+            flags.request, on_event=listener, cancel=token, request_file=flags.file, began=began
+        )
+    if json:
+        console.say_json(result)
+    elif events != "-":
+        console.say(result.outputs[0].path)
+
+
+@contextlib.contextmanager
+def _listener(events: str | None, progress: str) -> Iterator[object]:
+    """The display and the event stream, as one listener."""
+    from omnirt_cli.display import choose_display
+    from omnirt_cli.event_stream import EventStream
+    from omnirt_cli.run.events import BaseEvent
+
+    display = choose_display(progress)
+    stream = EventStream.open(events) if events else None
+
+    def listen(event: BaseEvent) -> None:
+        if display is not None:
+            display(event)
+        if stream is not None:
+            stream(event)
+
+    try:
+        yield listen
+    finally:
+        if display is not None:
+            display.close()
+        if stream is not None:
+            stream.close()

@@ -1,0 +1,71 @@
+"""What `generate --dry-run` and `validate` print: the plan, and every check's verdict."""
+
+from __future__ import annotations
+
+import shlex
+
+import typer
+
+from omnirt_cli import console
+from omnirt_cli.cli_options import RequestFlags
+from omnirt_cli.planner import Draft, draft_plan, plan_document
+from omnirt_cli.run.checks import Check, CheckStatus
+
+_SIGNS = {
+    CheckStatus.PASSED: "ok  ",
+    CheckStatus.FAILED: "FAIL",
+    CheckStatus.WARNED: "warn",
+    CheckStatus.SKIPPED: "skip",
+}
+
+
+def show_plan(flags: RequestFlags, *, json: bool, files: bool) -> None:
+    """Plan, print, and exit with the code of the most telling failure.
+
+    Args:
+        flags: The request.
+        json: One JSON document instead of text.
+        files: Show the private files' contents too.
+    """
+    draft = draft_plan(flags.request, request_file=flags.file)
+    if json:
+        plan = plan_document(draft).model_dump(mode="json", exclude=None if files else {"files"})
+        console.say_json({"plan": plan, "checks": [check.model_dump(mode="json") for check in draft.checks.checks]})
+    else:
+        _print_plan(draft)
+    error = draft.checks.error()
+    if error is not None:
+        console.tell_error(error)
+        raise typer.Exit(error.exit_status)
+
+
+def _print_plan(draft: Draft) -> None:
+    plan = plan_document(draft)
+    for check in draft.checks.checks:
+        console.say(check_line(check))
+    if plan.argv is None:
+        return
+    console.say("")
+    console.say(f"in     {plan.cwd}")
+    for name, value in sorted(plan.env.items()):
+        console.say(f"env    {name}={shlex.quote(value)}")
+    if plan.env_script:
+        console.say(f"source {plan.env_script}")
+    console.say(f"run    {shlex.join(plan.argv)}")
+    if plan.expected:
+        expected = plan.expected
+        console.say(
+            f"makes  {expected.chunks} chunks, {expected.frames} frames, {expected.duration_s:g} s at {expected.fps:g} fps,"
+            f" {expected.width}x{expected.height} (width x height)"
+        )
+    console.say(f"writes {plan.outputs.get('video')}")
+    for name, value in sorted(plan.config.items()):
+        carrier = f", by {plan.carriers[name]}" if name in plan.carriers else ""
+        console.say(f"knob   {name} = {value}  ({plan.sources.get(name)}{carrier})")
+    for warning in plan.warnings:
+        console.tell(f"warning: {warning}")
+
+
+def check_line(check: Check) -> str:
+    """A verdict in one line."""
+    return f"{_SIGNS[check.status]} {check.name}" + (f": {check.detail}" if check.detail else "")

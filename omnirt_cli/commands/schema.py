@@ -1,0 +1,56 @@
+"""`omnirt schema`: the JSON Schema of a document."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from omnirt_cli import console
+from omnirt_cli.errors import UsageError
+
+NAMES = ("request", "report", "event", "plan", "result")
+
+HELP = f"""Print the JSON Schema of a document: {", ".join(NAMES)}.
+
+Example:
+
+  omnirt schema report > report.schema.json
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Put the command on the app."""
+    app.command("schema", help=HELP)(schema)
+
+
+def schema(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(NAMES)}.", metavar="NAME")],
+    json: Annotated[bool, typer.Option("--json", help="Accepted; a schema is JSON in any case.")] = False,  # noqa: FBT002, ARG001
+) -> None:
+    console.say_json(schema_of(name))
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """The schema.
+
+    Raises:
+        UsageError: There is no such document.
+    """
+    from pydantic import TypeAdapter
+
+    from omnirt_cli.plan import PlanDocument
+    from omnirt_cli.request import Audio2VideoRequest
+    from omnirt_cli.run.events import Event
+    from omnirt_cli.run.report import GenerateResult, RunReport
+
+    documents: dict[str, Any] = {
+        "request": Audio2VideoRequest,
+        "report": RunReport,
+        "event": Event,
+        "plan": PlanDocument,
+        "result": GenerateResult,
+    }
+    if name not in documents:
+        raise UsageError(f"there is no document called {name}", hint=f"one of {', '.join(NAMES)}")
+    return TypeAdapter(documents[name]).json_schema()

@@ -1,0 +1,123 @@
+"""Progress for people: a live display on a terminal, plain lines elsewhere. Both listen to the event stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from omnirt_cli import console
+from omnirt_cli.run.events import (
+    BaseEvent,
+    ChunkFinished,
+    RunFinished,
+    RunStarted,
+    Stage,
+    StageFinished,
+    StageStarted,
+    StepFinished,
+    Warned,
+)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+STAGE_WORDS = {
+    Stage.PREPARE: "preparing",
+    Stage.LAUNCH: "launching",
+    Stage.LOAD: "loading the model",
+    Stage.GENERATE: "generating",
+    Stage.SAVE: "saving",
+    Stage.VERIFY: "checking the video",
+}
+
+
+class PlainDisplay:
+    """One line an event that matters, for logs, CI and cron."""
+
+    def __call__(self, event: BaseEvent) -> None:
+        """Print the event's line."""
+        line = self._line(event)
+        if line:
+            console.tell(line)
+
+    def _line(self, event: BaseEvent) -> str | None:
+        if isinstance(event, RunStarted):
+            return f"{event.model}: {event.chunks} chunks, {event.duration_s:g} s of video; log {event.log_path}"
+        if isinstance(event, StageStarted):
+            return f"{STAGE_WORDS[event.stage]} ..."
+        if isinstance(event, StageFinished) and event.stage in (Stage.LOAD, Stage.GENERATE):
+            return f"{STAGE_WORDS[event.stage]}: {event.duration_ms / 1000:.1f} s"
+        if isinstance(event, ChunkFinished):
+            return chunk_line(event)
+        if isinstance(event, Warned):
+            return f"warning: {event.message}"
+        return None
+
+    def close(self) -> None:
+        """Nothing to put away."""
+
+
+def chunk_line(event: ChunkFinished) -> str:
+    """A chunk in words, e.g. `chunk 3/9  0.89 s  RTF 0.80  6 s left`."""
+    parts = [f"chunk {event.index + 1}/{event.total}" if event.total else f"chunk {event.index + 1}"]
+    if event.core_ms is not None:
+        parts.append(f"{event.core_ms / 1000:.2f} s")
+    if event.rtf is not None:
+        parts.append(f"RTF {event.rtf:.2f}")
+    if event.eta_s is not None:
+        parts.append(f"{event.eta_s:.0f} s left")
+    return "  ".join(parts)
+
+
+class LiveDisplay:
+    """A terminal's view: the phase, chunk i of N, time left, the current chunk's time, the real-time factor."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._console = Console(stderr=True)
+        self._progress: Progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=False,
+        )
+        self._task: TaskID | None = None
+
+    def __call__(self, event: BaseEvent) -> None:
+        """Update the display."""
+        if isinstance(event, RunStarted):
+            self._start(event)
+        elif isinstance(event, Warned):
+            self._progress.console.print(f"warning: {event.message}", style="yellow", markup=False, highlight=False)
+        elif isinstance(event, RunFinished):
+            self.close()
+        elif self._task is not None:
+            self._update(self._task, event)
+
+    def _start(self, event: RunStarted) -> None:
+        self._progress.start()
+        self._task = self._progress.add_task("starting", total=event.chunks, facts="")
+
+    def _update(self, task: TaskID, event: BaseEvent) -> None:
+        if isinstance(event, StageStarted):
+            self._progress.update(task, description=STAGE_WORDS[event.stage])
+        elif isinstance(event, StepFinished):
+            self._progress.update(task, facts=f"step {event.step + 1}  {event.duration_ms / 1000:.2f} s")
+        elif isinstance(event, ChunkFinished):
+            facts = chunk_line(event).split("  ", 1)
+            self._progress.update(task, completed=event.index + 1, facts=facts[1] if len(facts) > 1 else "")
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._progress.stop()
+
+
+def choose_display(mode: str) -> PlainDisplay | LiveDisplay | None:
+    """The display for `--progress`: live on a terminal, plain lines elsewhere, None for `never`."""
+    if mode == "never":
+        return None
+    return LiveDisplay() if console.stderr_is_terminal() else PlainDisplay()

@@ -1,0 +1,197 @@
+"""From what the script left to a verified video in its place; what fails on the way is kept and named.
+
+The picture comes from the script's result, or, where its mux lost that, from the silent video that a second link kept.
+The sound is the user's own. Only a verified file gets the output's name, by a rename on one file system.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from omnirt_cli import __version__
+from omnirt_cli.errors import OutputInvalidError, OutputUncreatableError
+from omnirt_cli.media.deliver import deliver
+from omnirt_cli.media.image import crop_luma
+from omnirt_cli.media.streams import read_streams
+from omnirt_cli.media.verify import Expectation, VideoFacts, verify_video
+from omnirt_cli.models.base import KnobValue
+from omnirt_cli.plan import Plan
+from omnirt_cli.run.checks import Check, CheckStatus, skipped
+from omnirt_cli.run.report import Artifact
+from omnirt_cli.run.scratch import Scratch
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Where the frames are.
+
+    Attributes:
+        repaired: The script's own result is lost or useless; this is its silent video.
+        frames: As the file's header counts them.
+    """
+
+    path: Path
+    frames: int
+    repaired: bool
+
+
+def find_picture(plan: Plan, scratch: Scratch) -> Picture | None:
+    """The best picture that the script left: its result, else the silent video, else None."""
+    wanted = plan.expected.frames
+    result = scratch.path / plan.call.result_name
+    result_frames = count_frames(result)
+    if result_frames >= wanted:
+        return Picture(result, result_frames, repaired=False)
+    silent_frames = count_frames(scratch.picture)
+    if silent_frames > result_frames:
+        return Picture(scratch.picture, silent_frames, repaired=True)
+    return Picture(result, result_frames, repaired=False) if result_frames else None
+
+
+def count_frames(video: Path) -> int:
+    """Frames by the header's word; 0 for a file that is missing, empty or no video."""
+    try:
+        if video.stat().st_size == 0:
+            return 0
+    except OSError:
+        return 0
+    picture = read_streams(video).picture
+    return (picture.frames or 0) if picture else 0
+
+
+def deliver_picture(plan: Plan, scratch: Scratch, picture: Picture, revision: str | None) -> None:
+    """Put picture and sound together in the scratch directory.
+
+    Raises:
+        OutputInvalidError: ffmpeg could not make the file.
+        IOFailureError: The disk is full.
+    """
+    deliver(
+        picture.path,
+        plan.speech.path,
+        frames=plan.expected.frames,
+        fps=plan.geometry.fps,
+        duration_s=plan.expected.duration_s,
+        cut=plan.audio.cut,
+        speech=plan.speech,
+        metadata=provenance(plan, revision) if plan.publish.metadata else {},
+        destination=scratch.delivered,
+    )
+
+
+def provenance(plan: Plan, revision: str | None) -> dict[str, str]:
+    """What the video says of itself: that it is AI-generated, by what, and from which run."""
+    info = plan.adapter.info
+    seed = plan.config.get("seed", KnobValue(info.default_seed, "model default")).value
+    made_by = "a CPU miniature of " + info.id if plan.checkout.miniature else info.id
+    return {
+        "comment": (
+            f"AI-generated talking-head video. Model: {made_by}; checkout revision: {revision or 'unknown'}; "
+            f"seed: {seed}; run: {plan.run_id}; made with OmniRT {__version__}"
+        ),
+        "ai_generated": "true",
+        "model": made_by,
+        "model_revision": revision or "unknown",
+        "seed": str(seed),
+        "omnirt_run_id": plan.run_id,
+    }
+
+
+def verify(plan: Plan, video: Path) -> tuple[list[Check], VideoFacts | None]:
+    """Check a video against the plan; checks that the user left out say so."""
+    if plan.verify.mode == "off":
+        return [skipped("file", "verification is off")], None
+    expectation = Expectation(
+        frames=plan.expected.frames,
+        fps=plan.expected.fps,
+        width=plan.expected.width,
+        height=plan.expected.height,
+        duration_s=plan.expected.duration_s,
+        speech=plan.speech,
+        portrait_luma=crop_luma(plan.portrait, plan.expected.width, plan.expected.height),
+        allow_black=plan.verify.allow_black,
+        allow_frozen=plan.verify.allow_frozen,
+    )
+    verification = verify_video(video, expectation, mode="fast" if plan.verify.mode == "fast" else "full")
+    return [_unless_skipped(check, plan.verify.skip) for check in verification.checks], verification.facts
+
+
+def _unless_skipped(check: Check, skip: frozenset[str]) -> Check:
+    return skipped(check.name, "left out by --skip-check") if check.name in skip else check
+
+
+def refuse_invalid(checks: list[Check]) -> None:
+    """Raise for a video that failed a check.
+
+    Raises:
+        OutputInvalidError: Names every failed check, expected against actual.
+    """
+    failed = [check for check in checks if check.status is CheckStatus.FAILED]
+    if failed:
+        raise OutputInvalidError(
+            "the video is not what was asked for: " + "; ".join(_told(check) for check in failed),
+            hint="the rejected video was kept beside the report; the log shows what the script did",
+        )
+
+
+def _told(check: Check) -> str:
+    if check.expected is None and check.actual is None:
+        return f"{check.name} ({check.detail})" if check.detail else check.name
+    told = f"{check.name} (expected {check.expected}, found {check.actual})"
+    return f"{told}: {check.detail}" if check.detail else told
+
+
+def put_in_place(source: Path, video: Path, *, no_clobber: bool) -> None:
+    """Give a file its final name; a reader sees the old file or the new one.
+
+    Raises:
+        OutputUncreatableError: The name is taken and may not be replaced.
+        OSError: The place cannot be written.
+    """
+    _flush(source)
+    if not no_clobber:
+        source.replace(video)
+        return
+    try:
+        os.link(source, video)
+    except FileExistsError as error:
+        raise OutputUncreatableError(f"{video} appeared during the run, and --no-clobber was given") from error
+    source.unlink()
+
+
+def _flush(path: Path) -> None:
+    """Have the bytes on disk before the name points at them."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def keep(source: Path, place: Path) -> Path | None:
+    """Keep a file of a failed run under a name that says so; None where there is nothing in it."""
+    try:
+        if source.stat().st_size == 0:
+            return None
+        source.replace(place)
+    except OSError:
+        return None
+    return place
+
+
+def artifact(video: Path, facts: VideoFacts | None) -> Artifact:
+    """The report's entry for a delivered or kept video."""
+    size = video.stat().st_size
+    if facts is None:
+        return Artifact(path=str(video), size_bytes=size)
+    return Artifact(
+        path=str(video),
+        width=facts.width,
+        height=facts.height,
+        num_frames=facts.num_frames,
+        fps=facts.fps,
+        duration_s=facts.duration_s,
+        size_bytes=size,
+    )

@@ -1,0 +1,240 @@
+"""What goes into a run's report, and which error an ended child stands for. Reads plans and outcomes; starts nothing
+but the look-ups that can be done while the model loads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import signal
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from omnirt_cli import __version__
+from omnirt_cli.errors import CancelledRunError, ModelFailedError, OmniRTError, RunTimeoutError
+from omnirt_cli.files import storage_error
+from omnirt_cli.models.base import Backend
+from omnirt_cli.plan import Plan
+from omnirt_cli.planner import Draft, plan_document
+from omnirt_cli.run.checks import Check, CheckStatus
+from omnirt_cli.run.cold import ChildOutcome, StopReason
+from omnirt_cli.run.failure import Failure
+from omnirt_cli.run.report import (
+    CheckoutInfo,
+    CommandInfo,
+    DeviceInfo,
+    DevicesInfo,
+    ErrorInfo,
+    InputInfo,
+    RunReport,
+    RunStatus,
+)
+from omnirt_cli.run.stamps import utc_now
+from omnirt_cli.run.timings import TimingBuilder
+
+LOG_TAIL_LINES = 40
+MUX_RULE = "ffmpeg_failed"
+
+_SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|AUTH)", re.IGNORECASE)
+
+
+def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a report: values whose names sound secret are hidden."""
+    return {name: "***" if _SECRET.search(name) else value for name, value in sorted(env.items())}
+
+
+def new_report(plan: Plan, checks: Iterable[Check]) -> RunReport:
+    """The report of a run that is about to start."""
+    return RunReport(
+        run_id=plan.run_id,
+        status=RunStatus.RUNNING,
+        model=plan.adapter.info.id,
+        backend=plan.backend.value,
+        started_at=utc_now(),
+        config_resolved={name: knob.value for name, knob in plan.config.items()},
+        config_sources={name: knob.source for name, knob in plan.config.items()},
+        config_carriers={name: knob.carrier.value for name, knob in plan.config.items() if knob.carrier},
+        command=CommandInfo(
+            argv=list(plan.argv),
+            cwd=str(plan.cwd),
+            env=without_secrets({**plan.env, **plan.user_env}),
+            env_script=str(plan.env_script) if plan.env_script else None,
+        ),
+        checkout=CheckoutInfo(
+            path=str(plan.checkout.path),
+            revision=plan.checkout.revision,
+            variant=plan.variant.name,
+            dirty=plan.checkout.dirty,
+        ),
+        devices=_devices(plan),
+        inputs={
+            "image": InputInfo(path=str(plan.portrait.path), media=plan.portrait.facts()),
+            "audio": InputInfo(path=str(plan.speech.path), media=plan.speech.facts()),
+        },
+        expected=plan.expected,
+        checks=list(checks),
+        skipped_checks=list(plan.skipped_checks),
+        log_path=str(plan.outputs.log),
+        host=_host(),
+        versions={"omnirt": __version__, "python": platform.python_version()},
+    )
+
+
+def refused_report(draft: Draft, error: OmniRTError) -> RunReport:
+    """The report of a request that was refused before anything started."""
+    document = plan_document(draft)
+    now = utc_now()
+    return RunReport(
+        run_id=draft.run_id,
+        status=RunStatus.FAILED,
+        model=document.model,
+        backend=document.backend,
+        started_at=now,
+        finished_at=now,
+        config_resolved=document.config,
+        config_sources=document.sources,
+        expected=document.expected,
+        checks=draft.checks.checks,
+        warnings=draft.warnings,
+        error=error_info(error),
+        host=_host(),
+        versions={"omnirt": __version__, "python": platform.python_version()},
+    )
+
+
+def _devices(plan: Plan) -> DevicesInfo:
+    ids = plan.visibility.ids or ()
+    return DevicesInfo(
+        kind=plan.backend.value,
+        requested=plan.visibility.value,
+        used=[DeviceInfo(id=device) for device in ids[: plan.launch.processes]]
+        or ([DeviceInfo(id="cpu", name=platform.processor() or None)] if plan.backend is Backend.CPU else []),
+    )
+
+
+def _host() -> dict[str, Any]:
+    return {
+        "name": socket.gethostname(),
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+    }
+
+
+def add_slow_facts(report: RunReport, plan: Plan) -> None:
+    """Facts that nobody needs before the launch: hashes of the inputs, ffmpeg's version."""
+    from omnirt_cli.media.files import sha256_of
+    from omnirt_cli.media.tools import ffmpeg_version, preload
+
+    for key, path in (("image", plan.portrait.path), ("audio", plan.speech.path)):
+        with contextlib.suppress(OSError):
+            report.inputs[key].sha256 = sha256_of(path)
+    with contextlib.suppress(OmniRTError):
+        report.versions["ffmpeg"] = ffmpeg_version()
+    preload()
+
+
+def only_mux_failed(outcome: ChildOutcome) -> bool:
+    """True where the child did everything but join its picture with the sound."""
+    return outcome.stop is None and outcome.failure is not None and outcome.failure.rule == MUX_RULE
+
+
+def refuse_bad_ending(report: RunReport, outcome: ChildOutcome, cancelled: Callable[[], CancelledRunError]) -> None:
+    """Raise what an ended child stands for; return for a good end.
+
+    Raises:
+        OmniRTError: It was stopped, it failed, or it could not be stopped.
+    """
+    if outcome.storage is not None:
+        raise _noted(report, storage_error(outcome.storage, "the log cannot be written"), outcome)
+    if outcome.survivors:
+        raise _noted(report, _unstoppable(outcome), outcome)
+    if outcome.stop is StopReason.CANCELLED:
+        raise cancelled()
+    if outcome.stop is not None:
+        raise _noted(report, _timed_out(outcome.stop), outcome)
+    if outcome.failure is not None:
+        raise _noted(report, outcome.failure.to_error(), outcome)
+    if outcome.exit is None:
+        raise _noted(
+            report,
+            ModelFailedError(
+                "the guard that watched the launcher was killed; what was left of the run was ended",
+                hint="something outside OmniRT killed it (the out-of-memory killer, `pkill python`): see dmesg",
+            ),
+            outcome,
+        )
+
+
+def _unstoppable(outcome: ChildOutcome) -> ModelFailedError:
+    pids = ", ".join(str(pid) for pid in outcome.survivors)
+    return ModelFailedError(
+        f"processes could not be stopped: {pids}",
+        hint="they hang in the driver (state D): their devices stay occupied until the driver lets go or a reboot",
+    )
+
+
+def _timed_out(stop: StopReason) -> RunTimeoutError:
+    if stop is StopReason.STALL:
+        return RunTimeoutError(
+            "the script printed nothing for longer than --stall-timeout; it was stopped",
+            hint="a lost rank can hang the others for good; raise --stall-timeout only if the model was really working",
+        )
+    return RunTimeoutError("the run took longer than --timeout; it was stopped", hint="raise --timeout, or shorten it")
+
+
+def _noted(report: RunReport, error: OmniRTError, outcome: ChildOutcome) -> OmniRTError:
+    """Put what is known of the child's end beside the error."""
+    failure = outcome.failure
+    report.error = error_info(error, failure=failure, tail=outcome.log_tail)
+    return error
+
+
+def error_info(error: OmniRTError, *, failure: Failure | None = None, tail: Iterable[str] = ()) -> ErrorInfo:
+    """The report's `error`."""
+    number = getattr(error, "signal_number", None)
+    return ErrorInfo(
+        code=error.code,
+        message=error.message,
+        hint=error.hint,
+        exit_code=error.exit_status,
+        rank=failure.rank if failure else None,
+        signal=failure.signal if failure else (signal.Signals(number).name if number else None),
+        child_exit_code=failure.child_exit_code if failure else None,
+        log_tail=list(tail)[-LOG_TAIL_LINES:],
+    )
+
+
+def complete(report: RunReport, plan: Plan, timings: TimingBuilder, error: OmniRTError | None) -> None:
+    """Fill in what is known only at the end."""
+    report.finished_at = utc_now()
+    report.status = _status(error)
+    if error is not None and report.error is None:
+        report.error = error_info(error)
+    built = timings.build(
+        media_duration_s=plan.expected.duration_s,
+        frames_per_chunk=plan.geometry.slice_frames,
+        fps=plan.geometry.fps,
+        core_scope=plan.adapter.core_scope(plan.encode_mode),
+    )
+    report.timings, report.chunks = dict(built.values), list(built.chunks)
+
+
+def _status(error: OmniRTError | None) -> RunStatus:
+    if error is None:
+        return RunStatus.SUCCEEDED
+    if isinstance(error, CancelledRunError):
+        return RunStatus.CANCELLED
+    return RunStatus.TIMED_OUT if isinstance(error, RunTimeoutError) else RunStatus.FAILED
+
+
+def warned_checks(checks: Iterable[Check]) -> list[str]:
+    """Warnings for checks that a person should look at."""
+    return [
+        f"{check.name}: {check.detail or f'expected {check.expected}, found {check.actual}'}"
+        for check in checks
+        if check.status is CheckStatus.WARNED
+    ]

@@ -1,0 +1,41 @@
+"""What every test starts from: an environment without the machine's own settings, and the package on PYTHONPATH."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ASSETS = ROOT / "omnirt_cli" / "miniature" / "assets"
+CHECKOUTS = ROOT / "omnirt_cli" / "miniature" / "checkouts"
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the developer's own settings."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    for name in list(os.environ):
+        if name.startswith(("OMNIRT_", "FLASHTALK_", "FLASHHEAD_", "MINIATURE_")):
+            monkeypatch.delenv(name)
+    for name in ("ASCEND_RT_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def portrait() -> Path:
+    return ASSETS / "portrait.png"
+
+
+@pytest.fixture
+def speech() -> Path:
+    return ASSETS / "speech.wav"
+
+
+@pytest.fixture
+def python() -> str:
+    return sys.executable
