@@ -216,7 +216,11 @@ class KnobValue:
 
 @dataclass(frozen=True)
 class ScriptRequest:
-    """Everything an adapter needs to write a `ScriptCall`."""
+    """Everything an adapter needs to write a `ScriptCall`.
+
+    Attributes:
+        folder: Where inputs and result lie for a script that does not run beside them; None where it does.
+    """
 
     checkout: CheckoutFacts
     variant: Variant
@@ -227,6 +231,7 @@ class ScriptRequest:
     wav2vec_dir: Path
     processes: int
     prompt: str | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -287,7 +292,14 @@ class ModelAdapter(ABC):
 
     @abstractmethod
     def audio_plan(
-        self, variant: Variant, geometry: Geometry, *, mode: str, samples: int, duration_s: float, max_chunks: int | None
+        self,
+        variant: Variant,
+        geometry: Geometry,
+        *,
+        mode: str,
+        samples: int,
+        duration_s: float,
+        max_chunks: int | None,
     ) -> AudioPlan:
         """How to prepare speech of `samples` 16 kHz samples so that none is left without frames.
 
