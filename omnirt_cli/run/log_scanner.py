@@ -1,0 +1,299 @@
+"""Finds the lines that tell something in a child's output, whatever else is in it.
+
+Bytes come in blocks cut anywhere; out come `LogMark`s, the same however the blocks were cut. Progress bars,
+colour, binary garbage and endless lines are expected. Which lines tell something is the model adapter's
+knowledge (`LogRule`); what they mean for the run's times is `timings.py`'s, for its failure `failure.py`'s.
+"""
+
+from __future__ import annotations
+
+import calendar
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from omnirt_cli.models.base import LogRule, MarkKind
+
+LINE_BYTES = 1 << 16
+"""Of a longer line only the head and the tail are kept, half of this each."""
+
+TEXT_CHARS = 500
+"""Of a mark's text."""
+
+TAIL_LINES = 200
+TAIL_BYTES = 1 << 16
+TAIL_CHARS = 2000
+"""The tail's limits: in lines, in bytes of output, in characters of each line."""
+
+PIECE_BYTES = 1 << 16
+"""What is looked through at a time: small enough to stay in the processor's cache."""
+
+_CUT = b" [...] "
+_RARE = b"FW[=TEIRLCMSGDP"
+"""Bytes that few lines of noise have, the rarest last."""
+
+_ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+_STAMP = re.compile(rb"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{3})")
+_RANK = re.compile(rb"\[rank(\d+)\]: ?")
+
+
+@dataclass(frozen=True)
+class LogMark:
+    """One recognised line.
+
+    Attributes:
+        index: The number in the line (of a chunk), where its rule reads one.
+        value_ms: The duration in the line, where its rule reads one.
+        stamp_ms: The line's own wall-clock stamp in milliseconds from an arbitrary origin: only differences
+            mean something, and the child's clock may jump.
+        at_s: Monotonic time of arrival here.
+        rank: From torchrun's `[rank1]: ` prefix, where there is one.
+    """
+
+    kind: MarkKind
+    at_s: float
+    text: str
+    index: int | None = None
+    value_ms: float | None = None
+    stamp_ms: float | None = None
+    rank: int | None = None
+
+
+class LogScanner:
+    """Reads a stream of blocks once, for every consumer.
+
+    Attributes:
+        first_output_at: Arrival of the first byte (monotonic seconds), None before it.
+    """
+
+    def __init__(self, rules: Sequence[LogRule], watch: Callable[[bytes], None] | None = None) -> None:
+        """Prepare to scan.
+
+        Args:
+            rules: The lines to recognise.
+            watch: Called with every run of complete lines, for a reader with needles of its own.
+        """
+        self._rules: dict[bytes, list[LogRule]] = {}
+        for rule in rules:
+            self._rules.setdefault(rule.needle, []).append(rule)
+        self._watch = watch
+        self._pending = _PendingLine()
+        self._tail = _Tail()
+        self.first_output_at: float | None = None
+
+    def feed(self, block: bytes, at_s: float) -> list[LogMark]:
+        """Read a block that arrived at `at_s` (monotonic seconds); marks come in the order of the text."""
+        if not block:
+            return []
+        if self.first_output_at is None:
+            self.first_output_at = at_s
+        end = max(block.rfind(b"\n"), block.rfind(b"\r")) + 1
+        if end == 0:
+            self._pending.append(block)
+            return []
+        lines = self._pending.take() + block[:end]
+        self._pending.append(block[end:])
+        return self._scan(lines, at_s)
+
+    def finish(self, at_s: float) -> list[LogMark]:
+        """Read what is left: a last line that was never ended."""
+        rest = self._pending.take()
+        return self._scan(rest + b"\n", at_s) if rest else []
+
+    def tail(self) -> list[str]:
+        """The last lines of the output, oldest first; a progress bar appears once, in its last state."""
+        return self._tail.lines(self._pending.peek())
+
+    def _scan(self, lines: bytes, at_s: float) -> list[LogMark]:
+        self._tail.append(lines)
+        marks: list[LogMark] = []
+        for piece in _pieces(lines):
+            if self._watch is not None:
+                self._watch(piece)
+            for line, needles in _lines_with(tuple(self._rules), _without_ansi(piece)):
+                rules = [rule for needle in needles for rule in self._rules[needle]]
+                marks += _marks_of(line, rules, at_s)
+        return marks
+
+
+class _PendingLine:
+    """A line whose end has not come yet, in bounded memory: its head and its tail."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._dropped = False
+
+    def append(self, piece: bytes) -> None:
+        room = LINE_BYTES // 2 - len(self._head)
+        self._head += piece[:room]
+        self._tail += piece[room:]
+        if len(self._tail) > LINE_BYTES // 2:
+            del self._tail[: -(LINE_BYTES // 2)]
+            self._dropped = True
+
+    def peek(self) -> bytes:
+        return bytes(self._head + (_CUT if self._dropped else b"") + self._tail)
+
+    def take(self) -> bytes:
+        line = self.peek()
+        self._head.clear()
+        self._tail.clear()
+        self._dropped = False
+        return line
+
+
+class _Tail:
+    """The end of the output, raw until somebody asks for it."""
+
+    def __init__(self) -> None:
+        self._raw = bytearray()
+
+    def append(self, lines: bytes) -> None:
+        if b"\n" not in lines:
+            # A bar that rewrites itself for hours must not push everything else out.
+            del self._raw[self._raw.rfind(b"\n") + 1 :]
+        self._raw += lines[-TAIL_BYTES:]
+        if len(self._raw) > 2 * TAIL_BYTES:
+            del self._raw[:-TAIL_BYTES]
+
+    def lines(self, pending: bytes) -> list[str]:
+        raw = bytes(self._raw[-TAIL_BYTES:]) + pending
+        rows = (plain(_last_state(row), TAIL_CHARS) for row in raw.split(b"\n"))
+        return [row for row in rows if row.strip()][-TAIL_LINES:]
+
+
+def _last_state(row: bytes) -> bytes:
+    """What a terminal would show of a line that rewrites itself."""
+    states = [state for state in row.split(b"\r") if state.strip()]
+    return states[-1] if states else b""
+
+
+def holds(lines: bytes, needle: bytes) -> bool:
+    """Whether a literal is somewhere in the lines."""
+    # One byte is looked for ten times faster than a literal, and noise has few of some bytes.
+    return _rarest(needle) in lines and needle in lines
+
+
+def _pieces(lines: bytes) -> Iterator[bytes]:
+    """Runs of whole lines, short enough that many lack a byte that a literal needs."""
+    start = 0
+    while start < len(lines):
+        end = lines.rfind(b"\n", start, start + PIECE_BYTES) + 1
+        if end == 0:
+            end = lines.find(b"\n", start + PIECE_BYTES) + 1 or len(lines)
+        yield lines[start:end]
+        start = end
+
+
+def _lines_with(needles: Sequence[bytes], lines: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
+    """The lines that contain some of the literals, clipped, in order; and which literals.
+
+    They are looked for in all the lines at once, so that a line that tells nothing costs almost nothing.
+    """
+    lines = lines.replace(b"\r", b"\n")
+    start = end = 0
+    found: list[bytes] = []
+    for position, needle in sorted(_positions(needles, lines)):
+        if position < end:
+            if needle not in found:
+                found.append(needle)
+            continue
+        if found:
+            yield clip(lines[start:end]), found
+        start = lines.rfind(b"\n", end, position) + 1 or end
+        end = lines.find(b"\n", position)
+        found = [needle]
+    if found:
+        yield clip(lines[start:end]), found
+
+
+def clip(line: bytes) -> bytes:
+    """A line within `LINE_BYTES`: its head and its tail."""
+    if len(line) <= LINE_BYTES:
+        return line
+    half = LINE_BYTES // 2
+    return line[:half] + _CUT + line[-half:]
+
+
+def plain(line: bytes, limit: int) -> str:
+    """A line as text for people: no colour, no NULs, invalid UTF-8 replaced, hardly more than `limit` long.
+
+    Of a longer line the end is kept too, for it may hold the point ("returned non-zero exit status 1").
+    """
+    if b"\x1b" in line:
+        line = _ANSI.sub(b"", line)
+    text = line.replace(b"\0", b"").decode("utf-8", "replace").rstrip()
+    if len(text) <= limit:
+        return text
+    return text[: limit * 3 // 4] + _CUT.decode() + text[-(limit // 4) :]
+
+
+def _positions(needles: Sequence[bytes], lines: bytes) -> Iterator[tuple[int, bytes]]:
+    for needle in needles:
+        position = lines.find(needle) if _rarest(needle) in lines else -1
+        while position >= 0:
+            yield position, needle
+            position = lines.find(needle, position + len(needle))
+
+
+@functools.cache
+def _rarest(needle: bytes) -> int:
+    return max(needle, key=_RARE.find)
+
+
+def _without_ansi(lines: bytes) -> bytes:
+    if b"\x1b" not in lines:
+        return lines
+    return b"".join(_ANSI.sub(b"", clip(line)) + b"\n" for line in lines.splitlines())
+
+
+def _marks_of(line: bytes, rules: Iterable[LogRule], at_s: float) -> list[LogMark]:
+    """Every mark in a line: two ranks can write into the same one."""
+    found = [(match, rule.kind) for rule in rules for match in rule.pattern.finditer(line)]
+    if len(found) > 1:
+        found.sort(key=lambda entry: entry[0].start())
+    return [_mark(kind, line, match, at_s) for match, kind in found]
+
+
+def _mark(kind: MarkKind, line: bytes, match: re.Match[bytes], at_s: float) -> LogMark:
+    before = line[: match.start()]
+    stamp = _last(_STAMP, before) if b":" in before else None
+    rank = _last(_RANK, before) if b"[rank" in before else None
+    groups = match.re.groupindex
+    seconds = _number(match["seconds"]) if "seconds" in groups else None
+    index = _number(match["index"]) if "index" in groups else None
+    return LogMark(
+        kind=kind,
+        at_s=at_s,
+        text=plain(line[stamp.start() if stamp else match.start() :], TEXT_CHARS),
+        index=None if index is None else int(index),
+        value_ms=None if seconds is None else seconds * 1000,
+        stamp_ms=_stamp_ms(stamp) if stamp else None,
+        rank=int(rank[1]) if rank else None,
+    )
+
+
+def _last(pattern: re.Pattern[bytes], text: bytes) -> re.Match[bytes] | None:
+    last = None
+    for last in pattern.finditer(text):  # noqa: B007
+        pass
+    return last
+
+
+def _number(digits: bytes | None) -> float | None:
+    """A number, or None for anything that is none or not finite: the text is a stranger's."""
+    try:
+        value = float(digits or b"")
+    except ValueError:
+        return None
+    return value if abs(value) < 1e15 else None
+
+
+def _stamp_ms(stamp: re.Match[bytes]) -> float | None:
+    *date_and_time, millisecond = (int(part) for part in stamp.groups())
+    try:
+        return calendar.timegm(tuple(date_and_time)) * 1000.0 + millisecond
+    except ValueError:
+        return None
