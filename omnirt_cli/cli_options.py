@@ -124,7 +124,9 @@ def _config_parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     kind = _plain_type(field.annotation)
     flags: tuple[str, ...] = (_flag(name), *facts["flags"])
     if kind is bool:
-        flags = (_flag(name),) if name.startswith(("no_", "allow_", "keep_")) else (f"{_flag(name)}/{_flag('no_' + name)}",)
+        flags = (
+            (_flag(name),) if name.startswith(("no_", "allow_", "keep_")) else (f"{_flag(name)}/{_flag('no_' + name)}",)
+        )
     if kind in (dict, tuple):
         kind = list[str]
     return _parameter(name, kind, flags, field.description or "", facts["panel"])

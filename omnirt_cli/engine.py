@@ -15,10 +15,9 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
-from launchers.environment import compose_environment
 from launchers.env_script import capture_env_script
+from launchers.environment import compose_environment
 from launchers.errors import EnvScriptFailedError, EnvScriptUnreadableError, LaunchError, ProgramMissingError
 from launchers.proctable import RUN_MARK
 from omnirt_cli.devices.visibility import VARIABLES
@@ -31,7 +30,6 @@ from omnirt_cli.errors import (
     ModelFailedError,
     OmniRTError,
     OutputInvalidError,
-    RunTimeoutError,
 )
 from omnirt_cli.files import storage_error
 from omnirt_cli.plan import Plan
@@ -39,10 +37,10 @@ from omnirt_cli.planner import Draft, draft_plan
 from omnirt_cli.request import Audio2VideoRequest
 from omnirt_cli.run import reporting
 from omnirt_cli.run.cancel import CancelToken
-from omnirt_cli.run.cold import ChildOutcome, ColdRun, StopReason
+from omnirt_cli.run.cold import ChildOutcome, ColdRun
 from omnirt_cli.run.events import Listener, RunStarted, Stage
 from omnirt_cli.run.recorder import Recorder
-from omnirt_cli.run.report import GenerateResult, RunStatus
+from omnirt_cli.run.report import GenerateResult
 from omnirt_cli.run.run_log import RunLog
 from omnirt_cli.run.scratch import Scratch, complete_interrupted
 from omnirt_cli.run.timings import TimingBuilder
@@ -383,6 +381,3 @@ class _Render:
             error.report = report
             raise error
         return GenerateResult(outputs=report.artifacts, metadata=report)
-
-
-__all__ = ["BinaryIO", "RunStatus", "RunTimeoutError", "StopReason", "generate", "render"]

@@ -29,7 +29,7 @@ class EventStream:
         if target == "-":
             return cls(sys.stdout)
         try:
-            return cls(open(target, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - closed by `close`
+            return cls(open(target, "w", encoding="utf-8"))  # noqa: PTH123 - closed by `close`
         except OSError as error:
             raise storage_error(error, "the event file cannot be made") from error
 

@@ -13,7 +13,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 
 def storage_error(error: OSError, doing: str) -> OmniRTError:
-    """Name an operating system's refusal: a full disk is an I/O failure, anything else a place that cannot be written."""
+    """Name an operating system's refusal: a full disk is an I/O failure, all else a place that cannot be written."""
     where = f" {error.filename}" if error.filename else ""
     message = f"{doing}:{where} {error.strerror or error}"
     if error.errno in _FULL:

@@ -1,6 +1,6 @@
 """The plan of one render: frozen data that says exactly what will be started, where, and what it will leave.
 
-`--dry-run` prints it. Nothing here decides, starts or writes anything: the planner makes plans, executors carry them out.
+`--dry-run` prints it. Nothing here decides, starts or writes: the planner makes plans, executors carry them out.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -31,6 +31,7 @@ from omnirt_cli.models import registry
 from omnirt_cli.models.base import (
     AudioPlan,
     Backend,
+    Carrier,
     Geometry,
     KnobValue,
     ModelAdapter,
@@ -60,7 +61,7 @@ BYTES_PER_PIXEL_SECOND = 3.0
 
 
 class _Background(Generic[Found]):
-    """A look at an input file that runs while the rest is planned; its error is raised where the result is asked for."""
+    """A look at an input that runs while the rest is planned; its error is raised where the result is asked for."""
 
     def __init__(self, work: Callable[[], Found]) -> None:
         self._work = work
@@ -158,9 +159,10 @@ class _Planner:
         if draft.portrait is not None:
             for warning in draft.portrait.warnings:
                 draft.checks.warn(CheckName.IMAGE, warning)
-        self._decide()
         if draft.adapter is not None:
             run(CheckName.OUTPUT, self._choose_output)
+        self._decide()
+        if draft.adapter is not None:
             run(CheckName.DISK, self._look_at_disk)
         if draft.checks.error() is None:
             self._finish()
@@ -227,7 +229,9 @@ class _Planner:
 
     def _look_at_the_model(self) -> None:
         run, draft = self._draft.checks.run, self._draft
-        run(CheckName.DEVICES, self._choose_backend)
+        run(CheckName.BACKEND, self._choose_backend)
+        if draft.backend is not None:
+            run(CheckName.DEVICES, self._look_for_devices)
         run(CheckName.CHECKOUT, self._find_checkout)
         draft.python = run(CheckName.INTERPRETER, self._find_python)
         draft.env_script = run(CheckName.ENV_SCRIPT, self._find_env_script)
@@ -249,7 +253,6 @@ class _Planner:
             self._around.environ,
             flag_source=self._source_name("visible_devices"),
         )
-        self._refuse_absent_devices()
 
     def _detect_backend(self) -> Backend:
         for kind in (Backend.ASCEND, Backend.CUDA):
@@ -260,7 +263,7 @@ class _Planner:
             hint="`--backend cpu` renders with the miniature; `--backend ascend|cuda` names a kind outright",
         )
 
-    def _refuse_absent_devices(self) -> None:
+    def _look_for_devices(self) -> None:
         backend = self._draft.backend
         assert backend is not None
         if backend is Backend.CPU:
@@ -281,14 +284,15 @@ class _Planner:
             configured = str(registry.miniature_checkout(info))
             self._draft.implicit_miniature = True
             self._draft.warnings.append(
-                "no checkout is configured: rendering with OmniRT's own miniature, a CPU stand-in without a neural network"
+                "no checkout is configured: rendering with OmniRT's own miniature, "
+                "a CPU stand-in without a neural network"
             )
         if configured is None:
             raise self._not_configured("repo_path", "the external checkout")
         self._draft.checkout = inspect_checkout(Path(configured), info.script)
         variant = self._adapter.recognise(self._draft.checkout)
         if self._get("no_checkout_checks"):
-            variant = Variant(variant.name, recognised=False)
+            variant = replace(variant, recognised=False)
         self._draft.variant = variant
 
     def _not_configured(self, key: str, what: str) -> OmniRTError:
@@ -361,7 +365,7 @@ class _Planner:
             python=draft.python or Path("python"),
             processes=processes,
             accelerate=self._accelerate() if launcher is Launcher.ACCELERATE else None,
-            in_checkout=self._get("working_directory") == "checkout",
+            in_checkout=self._runs_in_checkout(),
         )
         mode = self._mode()
         if draft.speech is not None:
@@ -377,6 +381,7 @@ class _Planner:
             image=draft.portrait.bare_name if draft.portrait else "portrait.png",
             audio=f"speech.{draft.audio.form.value}" if draft.audio else "speech.wav",
         )
+        self._refuse_private_knobs()
         script_request = self._script_request(processes)
         draft.warnings += adapter.check(script_request)
         draft.call = adapter.script_call(script_request)
@@ -394,7 +399,29 @@ class _Planner:
             wav2vec_dir=draft.wav2vec_dir or checkout.path,
             processes=processes,
             prompt=self._request.inputs.prompt,
+            folder=self._script_folder(),
         )
+
+    def _script_folder(self) -> Path | None:
+        """Where a script that runs in its checkout finds its files; None where it runs beside them."""
+        if not self._runs_in_checkout() or self._draft.outputs is None:
+            return None
+        return scratch_place(self._draft.outputs, self._draft.run_id, in_checkout=True)
+
+    def _runs_in_checkout(self) -> bool:
+        return bool(self._get("working_directory") == "checkout")
+
+    def _refuse_private_knobs(self) -> None:
+        """A script that runs in its checkout opens the checkout's own YAML, which is never written."""
+        if not self._runs_in_checkout():
+            return
+        for name, knob in self._draft.config.items():
+            if knob.carrier is Carrier.INFER_PARAMS and knob.source != "model default":
+                raise UsageError(
+                    f"--{name.replace('_', '-')} travels in the private infer_params.yaml, which a script does not see "
+                    "with --working-directory checkout",
+                    hint="leave out one of the two",
+                )
 
     def _launcher(self, backend: Backend) -> Launcher:
         chosen = self._get("launcher")
@@ -478,8 +505,8 @@ class _Planner:
         _refuse_unwritable(self._draft.outputs, no_clobber=bool(self._get("no_clobber")))
 
     def _seed(self) -> int:
-        found = self._draft.config.get("seed")
-        return int(found.value) if found and found.value is not None else self._adapter.info.default_seed
+        said = self._get("seed")
+        return self._adapter.info.default_seed if said is None else int(said)
 
     def _look_at_disk(self) -> None:
         draft = self._draft
@@ -497,9 +524,21 @@ class _Planner:
 
     def _finish(self) -> None:
         draft = self._draft
-        assert draft.adapter and draft.backend and draft.checkout and draft.variant and draft.launch and draft.call
-        assert draft.argv and draft.names and draft.visibility and draft.geometry and draft.audio
-        assert draft.portrait and draft.speech and draft.outputs
+        # Without a failed check every step has filled its part.
+        assert draft.adapter is not None
+        assert draft.backend is not None
+        assert draft.checkout is not None
+        assert draft.variant is not None
+        assert draft.launch is not None
+        assert draft.call is not None
+        assert draft.argv is not None
+        assert draft.names is not None
+        assert draft.visibility is not None
+        assert draft.geometry is not None
+        assert draft.audio is not None
+        assert draft.portrait is not None
+        assert draft.speech is not None
+        assert draft.outputs is not None
         draft.plan = Plan(
             run_id=draft.run_id,
             adapter=draft.adapter,
@@ -624,7 +663,9 @@ def plan_document(draft: Draft) -> PlanDocument:
         config={name: knob.value for name, knob in draft.config.items()},
         sources={name: knob.source for name, knob in draft.config.items()} | _setting_sources(draft),
         carriers={name: knob.carrier.value for name, knob in draft.config.items() if knob.carrier},
-        outputs={"video": str(outputs.video), "report": str(outputs.report), "log": str(outputs.log)} if outputs else {},
+        outputs={"video": str(outputs.video), "report": str(outputs.report), "log": str(outputs.log)}
+        if outputs
+        else {},
         warnings=draft.warnings,
     )
 
@@ -676,7 +717,8 @@ def _default(value: Any, otherwise: float) -> float:
 def _folder(key: str, path: Path | None) -> Path:
     if path is None or not path.is_dir():
         raise InputMissingError(
-            f"{key} {path} is not a directory", hint=f"check --{key.replace('_', '-')}; relative paths start at the checkout"
+            f"{key} {path} is not a directory",
+            hint=f"check --{key.replace('_', '-')}; relative paths start at the checkout",
         )
     return path
 

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 SIZE = re.compile(r"[1-9][0-9]{0,4}\*[1-9][0-9]{0,4}")
@@ -139,7 +140,13 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 def _option(
-    help_text: str, panel: Panel, *, flags: tuple[str, ...] = (), trusted: bool = False, path: str | None = None, **kw: Any
+    help_text: str,
+    panel: Panel,
+    *,
+    flags: tuple[str, ...] = (),
+    trusted: bool = False,
+    path: str | None = None,
+    **kw: Any,
 ) -> Any:
     """A field of `Config`.
 
@@ -151,7 +158,7 @@ def _option(
         path: What a relative path is relative to: `here` (the place that names it) or `checkout`.
         kw: Further arguments of Pydantic's `Field`.
     """
-    extra = {"panel": panel.value, "flags": list(flags), "trusted": trusted, "path": path}
+    extra: JsonDict = {"panel": panel.value, "flags": list(flags), "trusted": trusted, "path": path}
     return Field(default=None, description=help_text, json_schema_extra={"omnirt": extra}, **kw)
 
 
@@ -197,11 +204,15 @@ class Config(BaseModel):
     seed: int | None = _option("Random seed.", Panel.GENERATION, ge=0, le=2**32 - 1)
     audio_encode_mode: EncodeMode | None = _option("Encode speech chunk by chunk, or at once.", Panel.GENERATION)
     sample_steps: int | None = _option("Denoising steps a chunk.", Panel.GENERATION, ge=1, le=1000)
-    max_chunks: int | None = _option("Stop after so many chunks; the sound ends with the picture.", Panel.GENERATION, ge=1)
+    max_chunks: int | None = _option(
+        "Stop after so many chunks; the sound ends with the picture.", Panel.GENERATION, ge=1
+    )
     fps: int | None = _option("Frames per second.", Panel.GENERATION, ge=1, le=120)
     size: Size | None = _option("WIDTH*HEIGHT of the video, e.g. 416*704.", Panel.GENERATION)
     frame_num: int | None = _option("Frames that one chunk computes.", Panel.GENERATION, ge=1, le=1000)
-    motion_frames_num: int | None = _option("Frames a chunk repeats of the one before.", Panel.GENERATION, ge=1, le=1000)
+    motion_frames_num: int | None = _option(
+        "Frames a chunk repeats of the one before.", Panel.GENERATION, ge=1, le=1000
+    )
     sample_shift: float | None = _option("Timestep shift of the sampler.", Panel.GENERATION, gt=0)
     color_correction_strength: float | None = _option(
         "How far colours are pulled back to the portrait's, 0 to 1.", Panel.GENERATION, ge=0, le=1
@@ -226,7 +237,9 @@ class Config(BaseModel):
     profile: bool | None = _option("Let the checkout print its own profile.", Panel.FLASHHEAD)
     face_crop: bool | None = _option("Let the checkout find and crop the face.", Panel.FLASHHEAD)
 
-    output_dir: PathText | None = _option("Directory of the results, or a file ending in .mp4.", Panel.OUTPUT, path="here")
+    output_dir: PathText | None = _option(
+        "Directory of the results, or a file ending in .mp4.", Panel.OUTPUT, path="here"
+    )
     output: PathText | None = _option("The video's own path, ending in .mp4.", Panel.OUTPUT, path="here")
     no_clobber: bool | None = _option("Refuse to replace an existing video.", Panel.OUTPUT)
     no_metadata: bool | None = _option("Write no AI-generated note into the video.", Panel.OUTPUT)
@@ -235,7 +248,9 @@ class Config(BaseModel):
     timeout: float | None = _option("Seconds the whole run may take; 0: no limit.", Panel.RUN, ge=0)
     stall_timeout: float | None = _option("Seconds without a byte of output; 0: no limit.", Panel.RUN, ge=0)
     grace: float | None = _option("Seconds between TERM and KILL when stopping.", Panel.RUN, ge=0, le=600)
-    env: dict[str, str] | None = _option("KEY=VALUE for the script, repeatable; wins over all.", Panel.RUN, trusted=True)
+    env: dict[str, str] | None = _option(
+        "KEY=VALUE for the script, repeatable; wins over all.", Panel.RUN, trusted=True
+    )
     verify: VerifyMode | None = _option("How closely to check the video.", Panel.RUN)
     allow_black: bool | None = _option("Only warn about a black video.", Panel.RUN)
     allow_frozen: bool | None = _option("Only warn about a frozen video.", Panel.RUN)
@@ -254,7 +269,9 @@ class Inputs(BaseModel):
 
     image: PathText | None = Field(default=None, description="The face portrait.")
     audio: PathText | None = Field(default=None, description="The speech; any format that ffmpeg decodes.")
-    prompt: Text | None = Field(default=None, description="A hint at expression and emotion, where the model takes one.")
+    prompt: Text | None = Field(
+        default=None, description="A hint at expression and emotion, where the model takes one."
+    )
 
 
 class Audio2VideoRequest(BaseModel):
@@ -272,4 +289,5 @@ class Audio2VideoRequest(BaseModel):
 def option_facts(field: FieldInfo) -> dict[str, Any]:
     """What `_option` noted beside a field's type: panel, flags, trusted, path."""
     extra = field.json_schema_extra
-    return dict(extra["omnirt"]) if isinstance(extra, dict) and isinstance(extra.get("omnirt"), dict) else {}
+    facts = extra.get("omnirt") if isinstance(extra, dict) else None
+    return dict(facts) if isinstance(facts, dict) else {}

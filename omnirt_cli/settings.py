@@ -23,19 +23,39 @@ from omnirt_cli.yaml_document import YamlDocument, load_mapping, nearest
 
 PROJECT_FILE = "omnirt.yaml"
 ENV_PREFIX = "OMNIRT_"
-ENV_ALIASES = {"PYTHON": "python_executable", "ASCEND_ENV_SCRIPT": "env_script"}
-CONFIG_ALIASES = {"ascend_env_script": "env_script", "no_checks": "no_checkout_checks"}
+ENV_ALIASES = {"PYTHON": "python_executable"}
+CONFIG_ALIASES = {"ascend_env_script": "env_script"}
 GLOBAL_KEYS = ("model", "backend")
 
 _OTHER_NAMES = frozenset(
-    "OMNIRT_" + name
-    for name in (
-        "HOME RUN_ID LOG_PATH LOG_LEVEL LOCK_DIR API_KEY_FILE INSECURE CLI_PYTHON ARTIFACT_INLINE_MAX_MB "
-        "RUNTIME_INSTALL_TIMEOUT AVATAR_FLASHTALK_WS_URL AVATAR_FLASHHEAD_WS_URL REALTIME_AVATAR_RUNTIME "
-        "ALLOWED_FRAME_ROOTS FLASHTALK_DEVICE FLASHTALK_HOST FLASHTALK_PORT FLASHTALK_SERVER_PATH "
-        "FLASHTALK_ENTRYPOINT FLASHTALK_CMD_DIR FLASHTALK_TORCHRUN FLASHTALK_VENV_ACTIVATE FLASHTALK_BACKGROUND "
-        "FLASHTALK_LOG_FILE FLASHTALK_PID_FILE"
-    ).split()
+    {
+        "OMNIRT_HOME",
+        "OMNIRT_RUN_ID",
+        "OMNIRT_LOG_PATH",
+        "OMNIRT_LOG_LEVEL",
+        "OMNIRT_LOCK_DIR",
+        "OMNIRT_API_KEY_FILE",
+        "OMNIRT_INSECURE",
+        "OMNIRT_CLI_PYTHON",
+        "OMNIRT_VENV",
+        "OMNIRT_ARTIFACT_INLINE_MAX_MB",
+        "OMNIRT_RUNTIME_INSTALL_TIMEOUT",
+        "OMNIRT_AVATAR_FLASHTALK_WS_URL",
+        "OMNIRT_AVATAR_FLASHHEAD_WS_URL",
+        "OMNIRT_REALTIME_AVATAR_RUNTIME",
+        "OMNIRT_ALLOWED_FRAME_ROOTS",
+        "OMNIRT_FLASHTALK_DEVICE",
+        "OMNIRT_FLASHTALK_HOST",
+        "OMNIRT_FLASHTALK_PORT",
+        "OMNIRT_FLASHTALK_SERVER_PATH",
+        "OMNIRT_FLASHTALK_ENTRYPOINT",
+        "OMNIRT_FLASHTALK_CMD_DIR",
+        "OMNIRT_FLASHTALK_TORCHRUN",
+        "OMNIRT_FLASHTALK_VENV_ACTIVATE",
+        "OMNIRT_FLASHTALK_BACKGROUND",
+        "OMNIRT_FLASHTALK_LOG_FILE",
+        "OMNIRT_FLASHTALK_PID_FILE",
+    }
 )
 """Names that other parts of OmniRT, and its published predecessors' scripts, read; they are no mistake."""
 
@@ -160,7 +180,7 @@ def _merge(layers: Iterable[Layer], warnings: tuple[str, ...]) -> Settings:
 def flag_layer(flags: Mapping[str, Any], cwd: Path) -> Layer:
     """What the command line (or a Python call) says."""
     said = {key: value for key, value in flags.items() if value is not None}
-    return Layer("flag", _settings(said, cwd, lambda key: "flag", _flag_error))
+    return Layer("flag", _settings(said, cwd, lambda _key: "flag", _flag_error))
 
 
 def _flag_error(key: str, message: str) -> OmniRTError:
@@ -207,9 +227,7 @@ def read_request(path: Path) -> tuple[Audio2VideoRequest, Layer]:
 
 def _with_absolute_inputs(request: Audio2VideoRequest, folder: Path) -> Audio2VideoRequest:
     found = {
-        key: str(folder / value)
-        for key in ("image", "audio")
-        if isinstance(value := getattr(request.inputs, key), str)
+        key: str(folder / value) for key in ("image", "audio") if isinstance(value := getattr(request.inputs, key), str)
     }
     return request.model_copy(update={"inputs": request.inputs.model_copy(update=found)})
 
@@ -235,7 +253,9 @@ def environment_layer(model_key: str | None, surroundings: Surroundings) -> tupl
     def error(key: str, message: str) -> OmniRTError:
         return ConfigInvalidError(f"environment {names[key]}: {message}", hint=f"correct or unset {names[key]}")
 
-    return Layer("environment", _settings(values, surroundings.cwd, lambda k: f"environment {names[k]}", error)), warnings
+    return Layer(
+        "environment", _settings(values, surroundings.cwd, lambda k: f"environment {names[k]}", error)
+    ), warnings
 
 
 @cache
@@ -248,7 +268,7 @@ def _environment_names() -> dict[str, tuple[str, str]]:
             names[prefix + alias] = (model_key, key)
         for key in config_keys():
             if key != "env":
-                names[prefix + key.upper()] = (model_key, key)
+                names[prefix + key.upper()] = (model_key, CONFIG_ALIASES.get(key, key))
     return names
 
 

@@ -58,21 +58,24 @@ def load_mapping(path: Path) -> YamlDocument:
     """
     text = _read_text(path)
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        return _parse(path, text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         spot = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise ConfigInvalidError(f"{spot}: {error.problem or error}", hint="correct the YAML at that place") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigInvalidError(f"{path}: not readable as YAML: {error}") from error
+
+
+def _parse(path: Path, text: str) -> YamlDocument:
+    node = yaml.compose(text, Loader=_Loader)
     if node is None:
         return YamlDocument(path, {})
     if not isinstance(node, yaml.MappingNode):
         raise ConfigInvalidError(f"{path}:1: expected keys and values at the top level")
     lines: dict[tuple[str, ...], int] = {}
     _index_lines(path, node, (), lines)
-    data = yaml.load(text, Loader=_Loader)  # noqa: S506 - the C or Python *safe* loader
-    return YamlDocument(path, data, lines)
+    return YamlDocument(path, yaml.load(text, Loader=_Loader), lines)  # noqa: S506 - the C or Python *safe* loader
 
 
 def _read_text(path: Path) -> str:

@@ -31,7 +31,7 @@ def show(
         Optional[str],  # noqa: UP045 - Typer reads it at run time on Python 3.10 too
         typer.Option("--model", "-m", help="Only this model's settings; default: every model's."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,  # noqa: FBT002
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     from omnirt_cli.models import registry
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -13,6 +13,9 @@ from omnirt_cli import console
 from omnirt_cli.cli_options import RequestFlags, takes_request
 from omnirt_cli.errors import UsageError
 from omnirt_cli.request import Panel
+
+if TYPE_CHECKING:
+    from omnirt_cli.run.events import Listener
 
 HELP = """Render one talking-head video from a portrait and a recording.
 
@@ -31,10 +34,10 @@ def generate(
     flags: RequestFlags,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and run nothing.", rich_help_panel=Panel.RUN.value)
-    ] = False,  # noqa: FBT002
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document: outputs and report.", rich_help_panel="Output")
-    ] = False,  # noqa: FBT002
+    ] = False,
     events: Annotated[
         Optional[str],  # noqa: UP045 - Typer reads it at run time on Python 3.10 too
         typer.Option(
@@ -65,9 +68,7 @@ def _render(flags: RequestFlags, *, json: bool, events: str | None, progress: st
 
     token = CancelToken()
     with _listener(events, progress) as listener, cancelling(token):
-        result = engine.generate(
-            flags.request, on_event=listener, cancel=token, request_file=flags.file, began=began
-        )
+        result = engine.generate(flags.request, on_event=listener, cancel=token, request_file=flags.file, began=began)
     if json:
         console.say_json(result)
     elif events != "-":
@@ -75,7 +76,7 @@ def _render(flags: RequestFlags, *, json: bool, events: str | None, progress: st
 
 
 @contextlib.contextmanager
-def _listener(events: str | None, progress: str) -> Iterator[object]:
+def _listener(events: str | None, progress: str) -> Iterator[Listener]:
     """The display and the event stream, as one listener."""
     from omnirt_cli.display import choose_display
     from omnirt_cli.event_stream import EventStream

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def models(
     model_id: Annotated[Optional[str], typer.Argument(help="A model's id.", metavar="[ID]")] = None,  # noqa: UP045
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,  # noqa: FBT002
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     from omnirt_cli.models import registry
 
@@ -78,5 +78,9 @@ def _print(model: dict[str, Any]) -> None:
         console.say(f"  --{name.replace('_', '-'):<26} {text}")
     console.say("memory")
     for row in model["memory"]:
-        need = f"{row['per_device_gib']:g} GiB a device" if "per_device_gib" in row else f"{row['aggregate_gib']:g} GiB in all"
+        need = (
+            f"{row['per_device_gib']:g} GiB a device"
+            if "per_device_gib" in row
+            else f"{row['aggregate_gib']:g} GiB in all"
+        )
         console.say(f"  {row['backend']:<7} {row['mode']}: {need} ({row['kind']}; {row['source']})")

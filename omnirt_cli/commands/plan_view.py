@@ -55,8 +55,8 @@ def _print_plan(draft: Draft) -> None:
     if plan.expected:
         expected = plan.expected
         console.say(
-            f"makes  {expected.chunks} chunks, {expected.frames} frames, {expected.duration_s:g} s at {expected.fps:g} fps,"
-            f" {expected.width}x{expected.height} (width x height)"
+            f"makes  {expected.chunks} chunks, {expected.frames} frames, {expected.duration_s:g} s"
+            f" at {expected.fps:g} fps, {expected.width}x{expected.height} (width x height)"
         )
     console.say(f"writes {plan.outputs.get('video')}")
     for name, value in sorted(plan.config.items()):

@@ -29,7 +29,7 @@ def presets(
         Optional[str],  # noqa: UP045
         typer.Option("--repo-path", help="A checkout: shows only knobs that it can be given."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,  # noqa: FBT002
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     from omnirt_cli.errors import UsageError
     from omnirt_cli.models import registry

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def schema(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(NAMES)}.", metavar="NAME")],
-    json: Annotated[bool, typer.Option("--json", help="Accepted; a schema is JSON in any case.")] = False,  # noqa: FBT002, ARG001
+    json: Annotated[bool, typer.Option("--json", help="Accepted; a schema is JSON in any case.")] = False,  # noqa: ARG001
 ) -> None:
     console.say_json(schema_of(name))
 

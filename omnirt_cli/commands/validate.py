@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def validate(
     flags: RequestFlags,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel="Output")] = False,  # noqa: FBT002
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel="Output")] = False,
 ) -> None:
     from omnirt_cli.commands.plan_view import show_plan
 

@@ -68,7 +68,7 @@ def parse_ids(kind: Backend, text: str, source: str) -> tuple[str, ...]:
     """A visibility list, refused where a vendor's runtime would read it differently than it looks.
 
     Raises:
-        DevicesUnavailableError: Empty, spaces, duplicates, or (Ascend) not ascending; the corrected value is in the hint.
+        DevicesUnavailableError: Empty, spaces, duplicates, or (Ascend) not ascending; the hint has the corrected value.
     """
     parts = [part.strip() for part in text.split(",")]
     good = [part for part in parts if part and _valid(kind, part)]

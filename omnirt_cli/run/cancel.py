@@ -1,6 +1,7 @@
 """Asking a run to stop, from a signal handler, another thread or the engine's own caller.
 
-A second ask means at once. The token has a descriptor that becomes readable, so that the engine's one loop can wait on it.
+A second ask means at once. The token has a descriptor that becomes readable, so that the engine's one loop can wait
+on it.
 """
 
 from __future__ import annotations

@@ -255,9 +255,7 @@ class ColdRun:
 
     def _note_step(self, mark: LogMark) -> None:
         self._recorder.emit(
-            StepFinished(
-                chunk=len(self._chunks), step=self._steps, duration_ms=round(mark.value_ms or 0.0, 3)
-            )
+            StepFinished(chunk=len(self._chunks), step=self._steps, duration_ms=round(mark.value_ms or 0.0, 3))
         )
         self._steps += 1
 

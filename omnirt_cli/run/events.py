@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Annotated, Literal, Union
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -125,16 +125,7 @@ class RunFinished(BaseEvent):
 
 
 Event = Annotated[
-    Union[
-        RunStarted,
-        StageStarted,
-        StageFinished,
-        StepFinished,
-        ChunkFinished,
-        LogLine,
-        Warned,
-        RunFinished,
-    ],
+    RunStarted | StageStarted | StageFinished | StepFinished | ChunkFinished | LogLine | Warned | RunFinished,
     Field(discriminator="event"),
 ]
 """Any event; its `event` key tells which."""

@@ -14,7 +14,7 @@ from omnirt_cli import __version__
 from omnirt_cli.errors import OutputInvalidError, OutputUncreatableError
 from omnirt_cli.media.deliver import deliver
 from omnirt_cli.media.image import crop_luma
-from omnirt_cli.media.streams import read_streams
+from omnirt_cli.media.streams import read_streams, start_probe
 from omnirt_cli.media.verify import Expectation, VideoFacts, verify_video
 from omnirt_cli.models.base import KnobValue
 from omnirt_cli.plan import Plan
@@ -57,7 +57,8 @@ def count_frames(video: Path) -> int:
             return 0
     except OSError:
         return 0
-    picture = read_streams(video).picture
+    with start_probe(video) as probe:
+        picture = read_streams(probe).picture
     return (picture.frames or 0) if picture else 0
 
 

@@ -1,5 +1,6 @@
-"""What goes into a run's report, and which error an ended child stands for. Reads plans and outcomes; starts nothing
-but the look-ups that can be done while the model loads.
+"""What goes into a run's report, and which error an ended child stands for.
+
+Reads plans and outcomes; starts nothing but the look-ups that can be done while the model loads.
 """
 
 from __future__ import annotations

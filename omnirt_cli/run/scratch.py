@@ -1,8 +1,8 @@
 """The private working directory of one run, and what abandoned ones leave.
 
 It lies beside the output, so that the finished video is renamed and never copied, and holds what the script opens by
-relative names and what it writes. A lock tells a living run's directory from an abandoned one; the guard keeps the lock's
-descriptor until the last rank is gone.
+relative names and what it writes. A lock tells a living run's directory from an abandoned one; the guard keeps the
+lock's descriptor until the last rank is gone.
 """
 
 from __future__ import annotations
