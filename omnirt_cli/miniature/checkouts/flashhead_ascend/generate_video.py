@@ -52,9 +52,8 @@ def save_video(frames_list, video_path, audio_path, fps):
     """
     silent_path = video_path.replace(".mp4", "_tmp.mp4")
     video.write_frames(frames_list, silent_path, fps)
-    codecs = ["-c:v", "copy", "-c:a", "aac"]
-    command = ["ffmpeg", "-i", silent_path, "-i", audio_path, *codecs, "-shortest", video_path, "-y"]
-    subprocess.run(faults.mux_command(command), check=False)
+    mux = ["ffmpeg", "-i", silent_path, "-i", audio_path, "-c:v", "copy", "-c:a", "aac", "-shortest", video_path, "-y"]
+    subprocess.run(faults.mux_command(mux), check=False)
     Path(silent_path).unlink()
     faults.after_save(video_path)
 

@@ -48,9 +48,8 @@ def save_video(frames_list, video_path, audio_path, fps):
     """
     silent_path = video_path.replace("res_", "")
     video.write_frames(frames_list, silent_path, fps)
-    codecs = ["-c:v", "copy", "-c:a", "aac"]
-    command = ["ffmpeg", "-i", silent_path, "-i", audio_path, *codecs, "-shortest", video_path, "-y"]
-    subprocess.run(faults.mux_command(command), check=True)
+    mux = ["ffmpeg", "-i", silent_path, "-i", audio_path, "-c:v", "copy", "-c:a", "aac", "-shortest", video_path, "-y"]
+    subprocess.run(faults.mux_command(mux), check=True)
     Path(silent_path).unlink()
     faults.after_save(video_path)
 

@@ -48,8 +48,8 @@ def save_video(frames_list, video_path, audio_path, fps):
     """
     silent_path = video_path.replace("res_", "")
     video.write_frames(frames_list, silent_path, fps)
-    command = ["ffmpeg", "-i", silent_path, "-i", audio_path, "-c", "copy", "-shortest", video_path, "-y"]
-    subprocess.run(faults.mux_command(command), check=False)
+    mux = ["ffmpeg", "-i", silent_path, "-i", audio_path, "-c", "copy", "-shortest", video_path, "-y"]
+    subprocess.run(faults.mux_command(mux), check=False)
     Path(silent_path).unlink()
     faults.after_save(video_path)
 
