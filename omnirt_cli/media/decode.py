@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from omnirt_cli.media import tools
 from omnirt_cli.media.audio import SAMPLE_RATE
 from omnirt_cli.media.motion import FRAME_BYTES, SIDE, Floats, PictureTrack, PowerMeter
 
-_FRAMES_AT_ONCE = 64
+_FRAMES_AT_ONCE = 32
+_PIPE_SIZE = 1 << 20
 _SAMPLES_AT_ONCE = 1 << 16
 _FIXED_TIMEOUT_S = 120.0
 
@@ -55,6 +59,7 @@ def decode(path: Path, *, fps: float, duration_s: float, with_sound: bool = True
     finally:
         os.close(sound_start)
     with tool:
+        _widen(tool.stdout)
         while raw := tool.stdout.read(_FRAMES_AT_ONCE * FRAME_BYTES):
             picture.add(raw[: len(raw) // FRAME_BYTES * FRAME_BYTES])
         outcome = tool.wait()
@@ -66,6 +71,12 @@ def decode(path: Path, *, fps: float, duration_s: float, with_sound: bool = True
         sound_s=meter.samples / SAMPLE_RATE,
         fault=None if outcome.ok else outcome.last_words(1),
     )
+
+
+def _widen(stream: IO[bytes]) -> None:
+    """Let ffmpeg work on while frames are measured: a pipe of 64 KiB holds five of them. Linux only."""
+    with contextlib.suppress(AttributeError, OSError):
+        fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
 
 def _argv(path: Path, sound_fd: int | None) -> list[str]:

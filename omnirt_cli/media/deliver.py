@@ -167,7 +167,8 @@ def _argv(mux: _Mux) -> list[str]:
         **mux.sound,
         "map_metadata": "-1",
         "map_chapters": "-1",
-        "metadata": [f"{key}={value}" for key, value in mux.metadata.items()],
+        # A number behind the specifier for the whole file: ffmpeg-python takes an option only once by one name.
+        **{f"metadata:g:{n}": f"{key}={value}" for n, (key, value) in enumerate(mux.metadata.items())},
         "movflags": "+faststart+use_metadata_tags",
     }
     target = ffmpeg.output(picture["v:0"], sound["a:0"], tools.file_url(mux.destination), format="mp4", **options)

@@ -26,8 +26,7 @@ SPEECH_IN_STILL_S = 0.5
 pause."""
 SPEECH_IN_LAST_STILL_S = 0.3
 SYNC_LIMIT_S = 0.12
-"""From here on viewers notice that lips and sound disagree (ITU-R BT.1359: -125 ms is the acceptability
-limit)."""
+"""About where viewers begin to notice late sound: ITU-R BT.1359-1 has 125 ms."""
 SYNC_SPEECH_S = 2.0
 SYNC_LENGTH_S = 3.0
 DRIFT_LENGTH_S = 8.0

@@ -26,15 +26,16 @@ FRAME_BYTES = SIDE * SIDE * 3 // 2
 """One `yuv420p` frame of that size."""
 
 STILL_LEVELS = 1.0
-"""A block that moves by less is at rest: H.264 repeats a still picture to within a few tenths of a level,
-also across key frames, while a mouth a few levels strong moves its blocks by more."""
+"""A block that moves by less is at rest: between key frames H.264 repeats a still picture to within a few tenths of a
+level, while a mouth drawn only two levels darker than the face moves its blocks by more. A key frame may shift a block
+by a few levels, which splits a rest in two."""
 DARK_LEVEL = 25.5
 DARK_SHARE = 0.98
 """As ffmpeg's blackdetect has it: black is 98 % of the picture under a tenth of full brightness."""
 
-KEPT_FRAMES = 7500
-"""Frames whose blocks are kept for the judgement of lips: five minutes at 25 fps, 9 MB. Later ones are judged
-for darkness and stillness only."""
+KEPT_FRAMES = 3000
+"""Frames whose blocks are kept for the judgement of lips: two minutes at 25 fps, 4 MB. Later ones are judged for
+darkness, stillness and drift only."""
 
 POWER_RATE = 100
 """Values of sound power per second."""
@@ -105,7 +106,6 @@ class PictureTrack:
         self.count = 0
         self._blocks: list[npt.NDArray[np.float16]] = []
         self._dark: list[Bools] = []
-        self._luma: list[Floats] = []
         self._runs: list[Run] = []
         self._anchor: Floats | None = None
         self._rest_since = 0
@@ -122,7 +122,6 @@ class PictureTrack:
             self._blocks.append(blocks.astype(np.float16))
         flat = blocks.reshape(len(blocks), -1)
         self._dark.append((flat < DARK_LEVEL).mean(axis=1) >= DARK_SHARE)
-        self._luma.append(flat.mean(axis=1))
         for frame, (blue, red) in zip(blocks, chroma, strict=True):
             self._follow(frame)
             self._remember(frame, float(blue), float(red))
@@ -149,10 +148,6 @@ class PictureTrack:
         """Which frames are black."""
         return np.concatenate(self._dark)
 
-    def luma(self) -> Floats:
-        """Mean grey level of each frame."""
-        return np.concatenate(self._luma)
-
     def still_runs(self, frames: int) -> list[Run]:
         """Intervals of at least `frames` frames in which no block moved."""
         last = Run(self._rest_since, self.count - 1)
@@ -169,8 +164,8 @@ class PictureTrack:
 
 def _block_means(frames: npt.NDArray[np.uint8]) -> Floats:
     cell = SIDE // GRID
-    luma = frames[:, : SIDE * SIDE].reshape(-1, GRID, cell, GRID, cell)
-    sums = luma.sum(axis=4, dtype=np.uint16).sum(axis=2, dtype=np.uint16)
+    lines = frames[:, : SIDE * SIDE].reshape(-1, GRID, cell, SIDE).sum(axis=2, dtype=np.uint16)
+    sums = lines.reshape(-1, GRID, GRID, cell).sum(axis=3, dtype=np.uint16)
     full_range = (sums.astype(np.float32) / (cell * cell) - 16.0) * (255.0 / 219.0)
     return np.asarray(full_range, dtype=np.float32)
 
