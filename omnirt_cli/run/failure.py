@@ -25,9 +25,9 @@ from omnirt_cli.run.failure_rules import (
     FailureRule,
     Standing,
 )
-from omnirt_cli.run.log_scanner import clip, holds, plain
+from omnirt_cli.run.log_scanner import clip, plain
 
-ALARMS = (b"Error", b"Traceback (")
+ALARMS = (b"Error", b"Traceback (most recent call last)")
 """What opens a window on the output: nearly every failure says one of them, nearly nothing else does. What
 fails without (argparse, a native crash) is in the output's tail."""
 
@@ -115,7 +115,7 @@ class FailureReader:
 
     def read(self, lines: bytes) -> None:
         """Look through a run of complete lines."""
-        if not self._left and not any(holds(lines, alarm) for alarm in ALARMS):
+        if not self._left and not any(alarm in lines for alarm in ALARMS):
             return
         alarms = dict.fromkeys(ALARMS, -1)
         position = 0
@@ -286,7 +286,7 @@ def _explains(best: _Match, root: _Ending | None, exit_code: int) -> bool:
     """
     ending = root.exit_code if root is not None else exit_code
     if ending >= 0:
-        return True
+        return not _is_others_follow_up(best, root)
     if best.rule.standing is Standing.FOLLOW_UP:
         return False
     if ending == -signals.SIGABRT:
@@ -294,6 +294,13 @@ def _explains(best: _Match, root: _Ending | None, exit_code: int) -> bool:
     signed = best.row.rank is not None
     own_words = signed and root is not None and best.row.rank == root.rank
     return own_words or (signed and best.rule.standing is Standing.CAUSE)
+
+
+def _is_others_follow_up(best: _Match, root: _Ending | None) -> bool:
+    """Whether all that was said is another rank's complaint about the one that ended without a word."""
+    if root is None or root.rank is None or best.rule.standing is not Standing.FOLLOW_UP:
+        return False
+    return best.row.rank is not None and best.row.rank != root.rank
 
 
 def _from_match(match: _Match, endings: Sequence[_Ending], devices: Sequence[str]) -> Failure:

@@ -7,11 +7,11 @@ knowledge (`LogRule`); what they mean for the run's times is `timings.py`'s, for
 
 from __future__ import annotations
 
-import calendar
-import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from operator import itemgetter
+from typing import NamedTuple
 
 from omnirt_cli.models.base import LogRule, MarkKind
 
@@ -26,21 +26,17 @@ TAIL_BYTES = 1 << 16
 TAIL_CHARS = 2000
 """The tail's limits: in lines, in bytes of output, in characters of each line."""
 
-PIECE_BYTES = 1 << 16
-"""What is looked through at a time: small enough to stay in the processor's cache."""
-
 _CUT = b" [...] "
-_RARE = b"FW[=TEIRLCMSGDP"
-"""Bytes that few lines of noise have, the rarest last."""
 
-_ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
-_STAMP = re.compile(rb"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{3})")
+_ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\r\n]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+_STAMP = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}")
 _RANK = re.compile(rb"\[rank(\d+)\]: ?")
+_ORIGIN = datetime(1970, 1, 1)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
-@dataclass(frozen=True)
-class LogMark:
-    """One recognised line.
+class LogMark(NamedTuple):
+    """One recognised line; a tuple, for a long run makes hundreds of thousands.
 
     Attributes:
         index: The number in the line (of a chunk), where its rule reads one.
@@ -92,7 +88,7 @@ class LogScanner:
         if end == 0:
             self._pending.append(block)
             return []
-        lines = self._pending.take() + block[:end]
+        lines = self._pending.take() + memoryview(block)[:end]
         self._pending.append(block[end:])
         return self._scan(lines, at_s)
 
@@ -107,14 +103,17 @@ class LogScanner:
 
     def _scan(self, lines: bytes, at_s: float) -> list[LogMark]:
         self._tail.append(lines)
-        marks: list[LogMark] = []
-        for piece in _pieces(lines):
-            if self._watch is not None:
-                self._watch(piece)
-            for line, needles in _lines_with(tuple(self._rules), _without_ansi(piece)):
-                rules = [rule for needle in needles for rule in self._rules[needle]]
-                marks += _marks_of(line, rules, at_s)
-        return marks
+        if self._watch is not None:
+            self._watch(lines)
+        lines = _without_ansi(lines).replace(b"\r", b"\n")
+        found = [
+            (start + match.start(), _mark(rule.kind, line, match, at_s))
+            for needle, rules in self._rules.items()
+            for start, line in _lines_with(needle, lines)
+            for rule, match in _matches(rules, line)
+        ]
+        found.sort(key=itemgetter(0))
+        return [mark for _, mark in found]
 
 
 class _PendingLine:
@@ -170,43 +169,17 @@ def _last_state(row: bytes) -> bytes:
     return states[-1] if states else b""
 
 
-def holds(lines: bytes, needle: bytes) -> bool:
-    """Whether a literal is somewhere in the lines."""
-    # One byte is looked for ten times faster than a literal, and noise has few of some bytes.
-    return _rarest(needle) in lines and needle in lines
+def _lines_with(needle: bytes, lines: bytes) -> Iterator[tuple[int, bytes]]:
+    """The lines that contain a literal, clipped, each with its position.
 
-
-def _pieces(lines: bytes) -> Iterator[bytes]:
-    """Runs of whole lines, short enough that many lack a byte that a literal needs."""
-    start = 0
-    while start < len(lines):
-        end = lines.rfind(b"\n", start, start + PIECE_BYTES) + 1
-        if end == 0:
-            end = lines.find(b"\n", start + PIECE_BYTES) + 1 or len(lines)
-        yield lines[start:end]
-        start = end
-
-
-def _lines_with(needles: Sequence[bytes], lines: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
-    """The lines that contain some of the literals, clipped, in order; and which literals.
-
-    They are looked for in all the lines at once, so that a line that tells nothing costs almost nothing.
+    It is looked for in all the lines at once, so that a line that tells nothing costs almost nothing.
     """
-    lines = lines.replace(b"\r", b"\n")
-    start = end = 0
-    found: list[bytes] = []
-    for position, needle in sorted(_positions(needles, lines)):
-        if position < end:
-            if needle not in found:
-                found.append(needle)
-            continue
-        if found:
-            yield clip(lines[start:end]), found
-        start = lines.rfind(b"\n", end, position) + 1 or end
+    position = lines.find(needle)
+    while position >= 0:
+        start = lines.rfind(b"\n", 0, position) + 1
         end = lines.find(b"\n", position)
-        found = [needle]
-    if found:
-        yield clip(lines[start:end]), found
+        yield start, clip(lines[start:end])
+        position = lines.find(needle, end)
 
 
 def clip(line: bytes) -> bytes:
@@ -230,47 +203,37 @@ def plain(line: bytes, limit: int) -> str:
     return text[: limit * 3 // 4] + _CUT.decode() + text[-(limit // 4) :]
 
 
-def _positions(needles: Sequence[bytes], lines: bytes) -> Iterator[tuple[int, bytes]]:
-    for needle in needles:
-        position = lines.find(needle) if _rarest(needle) in lines else -1
-        while position >= 0:
-            yield position, needle
-            position = lines.find(needle, position + len(needle))
-
-
-@functools.cache
-def _rarest(needle: bytes) -> int:
-    return max(needle, key=_RARE.find)
-
-
 def _without_ansi(lines: bytes) -> bytes:
     if b"\x1b" not in lines:
         return lines
-    return b"".join(_ANSI.sub(b"", clip(line)) + b"\n" for line in lines.splitlines())
+    rows = lines.splitlines(keepends=True)
+    if max(map(len, rows)) > LINE_BYTES:
+        lines = b"".join(clip(row) for row in rows)
+    return _ANSI.sub(b"", lines)
 
 
-def _marks_of(line: bytes, rules: Iterable[LogRule], at_s: float) -> list[LogMark]:
-    """Every mark in a line: two ranks can write into the same one."""
-    found = [(match, rule.kind) for rule in rules for match in rule.pattern.finditer(line)]
-    if len(found) > 1:
-        found.sort(key=lambda entry: entry[0].start())
-    return [_mark(kind, line, match, at_s) for match, kind in found]
+def _matches(rules: Sequence[LogRule], line: bytes) -> Iterator[tuple[LogRule, re.Match[bytes]]]:
+    """Every match in a line: two ranks can write into the same one."""
+    for rule in rules:
+        match = rule.pattern.search(line)
+        while match:
+            yield rule, match
+            match = rule.pattern.search(line, match.end())
 
 
 def _mark(kind: MarkKind, line: bytes, match: re.Match[bytes], at_s: float) -> LogMark:
     before = line[: match.start()]
     stamp = _last(_STAMP, before) if b":" in before else None
     rank = _last(_RANK, before) if b"[rank" in before else None
-    groups = match.re.groupindex
-    seconds = _number(match["seconds"]) if "seconds" in groups else None
-    index = _number(match["index"]) if "index" in groups else None
+    groups = match.groupdict()
+    index, seconds = _number(groups.get("index")), _number(groups.get("seconds"))
     return LogMark(
-        kind=kind,
-        at_s=at_s,
-        text=plain(line[stamp.start() if stamp else match.start() :], TEXT_CHARS),
+        kind,
+        at_s,
+        plain(line[stamp.start() if stamp else match.start() :], TEXT_CHARS),
         index=None if index is None else int(index),
         value_ms=None if seconds is None else seconds * 1000,
-        stamp_ms=_stamp_ms(stamp) if stamp else None,
+        stamp_ms=_stamp_ms(stamp[0]) if stamp else None,
         rank=int(rank[1]) if rank else None,
     )
 
@@ -284,16 +247,17 @@ def _last(pattern: re.Pattern[bytes], text: bytes) -> re.Match[bytes] | None:
 
 def _number(digits: bytes | None) -> float | None:
     """A number, or None for anything that is none or not finite: the text is a stranger's."""
+    if digits is None:
+        return None
     try:
-        value = float(digits or b"")
+        value = float(digits)
     except ValueError:
         return None
     return value if abs(value) < 1e15 else None
 
 
-def _stamp_ms(stamp: re.Match[bytes]) -> float | None:
-    *date_and_time, millisecond = (int(part) for part in stamp.groups())
+def _stamp_ms(stamp: bytes) -> float | None:
     try:
-        return calendar.timegm(tuple(date_and_time)) * 1000.0 + millisecond
+        return (datetime.fromisoformat(stamp.decode()) - _ORIGIN) / _MILLISECOND
     except ValueError:
         return None

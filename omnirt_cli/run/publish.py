@@ -74,7 +74,7 @@ def deliver_picture(plan: Plan, scratch: Scratch, picture: Picture, revision: st
         plan.speech.path,
         frames=plan.expected.frames,
         fps=plan.geometry.fps,
-        duration_s=plan.expected.duration_s,
+        duration_s=plan.speech.duration_s,
         cut=plan.audio.cut,
         speech=plan.speech,
         metadata=provenance(plan, revision) if plan.publish.metadata else {},

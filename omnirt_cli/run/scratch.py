@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from launchers.sweep import kill_marked
 from omnirt_cli.files import write_atomic
 from omnirt_cli.plan import OutputPaths
 from omnirt_cli.run.report import ErrorInfo, RunReport, RunStatus
@@ -150,6 +151,8 @@ def _complete_report(place: Path) -> Path | None:
         return None
     if report.status is not RunStatus.RUNNING or report.scratch_dir != str(place):
         return None
+    # The guard held the lock until its last rank was gone; only if it was killed too can there be any left.
+    kill_marked(report.run_id)
     report.status = RunStatus.INTERRUPTED
     report.finished_at = utc_now()
     report.error = ErrorInfo(

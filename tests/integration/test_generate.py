@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
+import sys
 import wave
 from pathlib import Path
 
@@ -361,8 +363,8 @@ def test_two_runs_to_one_output_do_not_mix(tmp_path: Path) -> None:
 def test_a_closed_stdout_changes_no_exit_code(tmp_path: Path) -> None:
     from tests.omnirt_cli_runs import environment
 
-    command = " ".join(["python", "-m", "omnirt", *generate_args(Path("v.mp4"), "--max-chunks", "1", "--json")])
-    script = f"set -o pipefail; {command.replace('*', chr(92) + '*')} | true"
+    command = shlex.join([sys.executable, "-m", "omnirt", *generate_args(Path("v.mp4"), "--max-chunks", "1", "--json")])
+    script = f"set -o pipefail; {command} | true"
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env=environment(None), stdin=subprocess.DEVNULL, capture_output=True
     )

@@ -17,7 +17,7 @@ kind                      stage      what happens
 ``ignore_term``           load       SIGTERM and SIGINT are ignored from here on
 ``black``                 chunk0     black frames from here to the end
 ``frozen``                chunk0     the picture stands still from here to the end
-``dead_mouth``            chunk0     everything but the mouth moves
+``dead_mouth``            chunk0     the mouth stays shut; head and lids move on
 ``shift=S``               chunk0     the lips move S seconds late
 ``no_output``             save       the finished file is removed
 ``empty_output``          save       the finished file has no bytes

@@ -4,7 +4,7 @@ A pose is what the renderer draws: mouth, eyelids, head. Everything random comes
 and everything smooth is a filter whose state is carried, so that chunks join without a jump.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -68,6 +68,9 @@ class Animator:
         return Pose(float(self._opening), float(self._width), lids, x, y - 0.05 * float(self._effort), roll)
 
     def _delayed(self, features: np.ndarray) -> np.ndarray:
+        if faults.picture("dead_mouth", self._chunk):
+            # Deaf: the mouth stays shut and the head no longer nods with the voice; it sways and blinks on.
+            return np.zeros_like(features)
         fault = faults.picture("shift", self._chunk)
         frames = round(fault.value * self._fps) if fault else 0
         self._late.append(features)
@@ -89,8 +92,6 @@ class Animator:
 
     def _spoiled(self, poses: list[Pose]) -> list[Pose]:
         chunk = self._chunk - 1
-        if faults.picture("dead_mouth", chunk):
-            poses = [replace(pose, opening=0.0, width=0.0) for pose in poses]
         if faults.picture("frozen", chunk):
             self._held = self._held or poses[0]
             poses = [self._held] * len(poses)
