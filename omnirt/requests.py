@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from omnirt_cli.errors import UsageError
-from omnirt_cli.request import Audio2VideoRequest, Config
-from omnirt_cli.settings import plain
+from omnirt_cli.request import Audio2VideoRequest, Config, plain
 from omnirt_cli.yaml_document import nearest
 
 __all__ = ["Audio2VideoRequest", "audio2video"]

@@ -12,15 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Optional, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Optional, Union, get_args, get_origin
 
 import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from omnirt_cli.errors import UsageError
-from omnirt_cli.request import Audio2VideoRequest, BackendChoice, Config, Inputs, Panel, option_facts
-from omnirt_cli.settings import Layer, plain, read_request
+from omnirt_cli.request import Audio2VideoRequest, BackendChoice, Config, Inputs, Panel, option_facts, plain
+
+if TYPE_CHECKING:
+    from omnirt_cli.settings import Layer
 
 _INPUT_PANEL = "Inputs"
 
@@ -68,7 +70,7 @@ def read_flags(said: Mapping[str, Any]) -> RequestFlags:
     """
     values = {name: value for name, value in said.items() if value is not None and value != []}
     path = values.pop("config", None)
-    base, layer = read_request(Path(path).absolute()) if path else (Audio2VideoRequest(), None)
+    base, layer = _read_file(Path(path).absolute()) if path else (Audio2VideoRequest(), None)
     if values.pop("task", "audio2video") != "audio2video":
         raise UsageError("--task: only audio2video is rendered here")
     inputs = base.inputs.model_copy(update={k: values.pop(k) for k in tuple(Inputs.model_fields) if k in values})
@@ -79,6 +81,12 @@ def read_flags(said: Mapping[str, Any]) -> RequestFlags:
         config=_config(values),
     )
     return RequestFlags(request, layer)
+
+
+def _read_file(path: Path) -> tuple[Audio2VideoRequest, Layer]:
+    from omnirt_cli.settings import read_request
+
+    return read_request(path)
 
 
 def _config(values: dict[str, Any]) -> Config:

@@ -58,14 +58,20 @@ class PlainDisplay:
 
 def chunk_line(event: ChunkFinished) -> str:
     """A chunk in words, e.g. `chunk 3/9  0.89 s  RTF 0.80  6 s left`."""
-    parts = [f"chunk {event.index + 1}/{event.total}" if event.total else f"chunk {event.index + 1}"]
+    name = f"chunk {event.index + 1}/{event.total}" if event.total else f"chunk {event.index + 1}"
+    return "  ".join([name, *chunk_facts(event)])
+
+
+def chunk_facts(event: ChunkFinished) -> list[str]:
+    """What is known at a chunk's end: its time, the real-time factor, the time left."""
+    parts = []
     if event.core_ms is not None:
         parts.append(f"{event.core_ms / 1000:.2f} s")
     if event.rtf is not None:
         parts.append(f"RTF {event.rtf:.2f}")
     if event.eta_s is not None:
         parts.append(f"{event.eta_s:.0f} s left")
-    return "  ".join(parts)
+    return parts
 
 
 class LiveDisplay:
@@ -81,6 +87,7 @@ class LiveDisplay:
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TextColumn("{task.fields[facts]}"),
+            TextColumn("[dim]{task.fields[step]}"),
             TimeElapsedColumn(),
             console=self._console,
             transient=False,
@@ -100,16 +107,15 @@ class LiveDisplay:
 
     def _start(self, event: RunStarted) -> None:
         self._progress.start()
-        self._task = self._progress.add_task("starting", total=event.chunks, facts="")
+        self._task = self._progress.add_task("starting", total=event.chunks, facts="", step="")
 
     def _update(self, task: TaskID, event: BaseEvent) -> None:
         if isinstance(event, StageStarted):
-            self._progress.update(task, description=STAGE_WORDS[event.stage])
+            self._progress.update(task, description=STAGE_WORDS[event.stage], step="")
         elif isinstance(event, StepFinished):
-            self._progress.update(task, facts=f"step {event.step + 1}  {event.duration_ms / 1000:.2f} s")
+            self._progress.update(task, step=f"step {event.step + 1}")
         elif isinstance(event, ChunkFinished):
-            facts = chunk_line(event).split("  ", 1)
-            self._progress.update(task, completed=event.index + 1, facts=facts[1] if len(facts) > 1 else "")
+            self._progress.update(task, completed=event.index + 1, facts="  ".join(chunk_facts(event)), step="")
 
     def close(self) -> None:
         """Give the terminal back."""

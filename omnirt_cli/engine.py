@@ -32,6 +32,7 @@ from omnirt_cli.errors import (
     OutputInvalidError,
 )
 from omnirt_cli.files import storage_error
+from omnirt_cli.inputs import InputLooks
 from omnirt_cli.plan import Plan
 from omnirt_cli.planner import Draft, draft_plan
 from omnirt_cli.request import Audio2VideoRequest
@@ -57,6 +58,7 @@ def generate(
     request_file: Layer | None = None,
     surroundings: Surroundings | None = None,
     began: float | None = None,
+    looks: InputLooks | None = None,
 ) -> GenerateResult:
     """Plan and render one request.
 
@@ -67,12 +69,13 @@ def generate(
         request_file: The `--config` file's layer, where there is one.
         surroundings: Environment, working directory and user files; this process's by default.
         began: Monotonic seconds at which the request came in.
+        looks: Looks at the inputs that are under way already.
 
     Raises:
         OmniRTError: The run failed; the error carries the report where there is one.
     """
     began = time.monotonic() if began is None else began
-    draft = draft_plan(request, request_file=request_file, surroundings=surroundings)
+    draft = draft_plan(request, request_file=request_file, surroundings=surroundings, looks=looks)
     listeners = [on_event] if on_event is not None else []
     if draft.plan is None:
         raise _refused(draft, listeners, began)

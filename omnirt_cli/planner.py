@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from launchers.command import Launcher, build_argv, free_port
 from launchers.errors import LaunchError
@@ -27,6 +26,7 @@ from omnirt_cli.errors import (
     OutputUncreatableError,
     UsageError,
 )
+from omnirt_cli.inputs import InputLooks, start_looking
 from omnirt_cli.models import registry
 from omnirt_cli.models.base import (
     AudioPlan,
@@ -51,37 +51,11 @@ if TYPE_CHECKING:
     from omnirt_cli.media.audio import Speech
     from omnirt_cli.media.image import Portrait
 
-Found = TypeVar("Found")
-
 DEFAULT_GRACE_S = 5.0
 DEFAULT_OUTPUT_DIR = "outputs"
 KNOB_PANELS = frozenset({Panel.GENERATION.value, Panel.FLASHTALK.value, Panel.FLASHHEAD.value})
 BYTES_PER_PIXEL_SECOND = 3.0
 """Upper bound of what x264 spends on a talking head at its default quality (measured on the miniature: under 1)."""
-
-
-class _Background(Generic[Found]):
-    """A look at an input that runs while the rest is planned; its error is raised where the result is asked for."""
-
-    def __init__(self, work: Callable[[], Found]) -> None:
-        self._work = work
-        self._result: Found | None = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._result = self._work()
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that asks for the result
-            self._error = error
-
-    def result(self) -> Found:
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        assert self._result is not None
-        return self._result
 
 
 @dataclass
@@ -129,24 +103,42 @@ class Draft:
 
 
 def draft_plan(
-    request: Audio2VideoRequest, *, request_file: Layer | None = None, surroundings: Surroundings | None = None
+    request: Audio2VideoRequest,
+    *,
+    request_file: Layer | None = None,
+    surroundings: Surroundings | None = None,
+    looks: InputLooks | None = None,
 ) -> Draft:
-    """Plan one render; failures are in the draft's checks."""
-    return _Planner(request, request_file, surroundings or Surroundings.current()).draft()
+    """Plan one render; failures are in the draft's checks.
+
+    Args:
+        request: What is wanted.
+        request_file: The `--config` file's layer.
+        surroundings: Environment, working directory and user files; this process's by default.
+        looks: Looks at the inputs that are under way already.
+    """
+    around = surroundings or Surroundings.current()
+    return _Planner(request, request_file, around, looks or start_looking(request.inputs, around.cwd)).draft()
 
 
 class _Planner:
     """One pass from request to plan. Each method is a step: it reads the draft, adds to it, and raises on a fault."""
 
-    def __init__(self, request: Audio2VideoRequest, request_file: Layer | None, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        request: Audio2VideoRequest,
+        request_file: Layer | None,
+        surroundings: Surroundings,
+        looks: InputLooks,
+    ) -> None:
         self._request = request
+        self._looks = looks
         self._request_file = request_file
         self._around = surroundings
         self._draft = Draft(run_id=str(uuid.uuid4()), checks=CheckList())
 
     def draft(self) -> Draft:
         draft = self._draft
-        image, audio = self._start_looking()
         run = draft.checks.run
         run(CheckName.REQUEST, self._choose_model)
         if draft.adapter is not None:
@@ -154,8 +146,8 @@ class _Planner:
         run(CheckName.FFMPEG, self._find_tools)
         if draft.adapter is not None:
             self._look_at_the_model()
-        draft.portrait = run(CheckName.IMAGE, lambda: _given(image, "--image"))
-        draft.speech = run(CheckName.AUDIO, lambda: _given(audio, "--audio"))
+        draft.portrait = run(CheckName.IMAGE, self._looks.portrait)
+        draft.speech = run(CheckName.AUDIO, self._looks.speech)
         if draft.portrait is not None:
             for warning in draft.portrait.warnings:
                 draft.checks.warn(CheckName.IMAGE, warning)
@@ -169,26 +161,6 @@ class _Planner:
         return draft
 
     # What is there
-
-    def _start_looking(self) -> tuple[_Background[Portrait] | None, _Background[Speech] | None]:
-        inputs = self._request.inputs
-        image = self._around.cwd / inputs.image if inputs.image else None
-        audio = self._around.cwd / inputs.audio if inputs.audio else None
-
-        def look_at_image() -> Portrait:
-            from omnirt_cli.media.image import inspect_portrait
-
-            return inspect_portrait(image) if image else _never()
-
-        def look_at_audio() -> Speech:
-            from omnirt_cli.media.audio import inspect_audio
-
-            return inspect_audio(audio) if audio else _never()
-
-        return (
-            _Background(look_at_image) if image else None,
-            _Background(look_at_audio) if audio else None,
-        )
 
     def _choose_model(self) -> None:
         model = self._request.model
@@ -698,16 +670,6 @@ def _with_skips(checks: CheckList, skip: frozenset[str]) -> CheckList:
     fresh = CheckList(skip)
     fresh.checks, fresh.errors = checks.checks, checks.errors
     return fresh
-
-
-def _given(background: _Background[Found] | None, flag: str) -> Found:
-    if background is None:
-        raise UsageError(f"{flag} is required for --task audio2video")
-    return background.result()
-
-
-def _never() -> Any:
-    raise AssertionError("only started with a path")
 
 
 def _default(value: Any, otherwise: float) -> float:

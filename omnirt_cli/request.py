@@ -291,3 +291,8 @@ def option_facts(field: FieldInfo) -> dict[str, Any]:
     extra = field.json_schema_extra
     facts = extra.get("omnirt") if isinstance(extra, dict) else None
     return dict(facts) if isinstance(facts, dict) else {}
+
+
+def plain(message: str) -> str:
+    """A validator's message without its prefix."""
+    return message.removeprefix("Value error, ")

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from omnirt_cli.errors import ConfigInvalidError, OmniRTError, UsageError
 from omnirt_cli.models.registry import model_keys
-from omnirt_cli.request import Audio2VideoRequest, Config, option_facts
+from omnirt_cli.request import Audio2VideoRequest, Config, option_facts, plain
 from omnirt_cli.yaml_document import YamlDocument, load_mapping, nearest
 
 PROJECT_FILE = "omnirt.yaml"
@@ -367,11 +367,6 @@ def _refuse_unknown(document: YamlDocument, prefix: tuple[str, ...], known: set[
             guess = nearest(str(key), known)
             hint = f"did you mean `{guess}`?" if guess else "see `omnirt schema request` for the keys"
             raise document.refuse((*prefix, str(key)), f"unknown key `{key}`", hint=hint)
-
-
-def plain(message: str) -> str:
-    """A validator's message without its prefix."""
-    return message.removeprefix("Value error, ")
 
 
 def _settings(said: Mapping[str, Any], base: Path, source: Any, error: Any) -> dict[str, Setting]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -62,13 +63,19 @@ def generate(
 
 
 def _render(flags: RequestFlags, *, json: bool, events: str | None, progress: str, began: float) -> None:
+    from omnirt_cli.inputs import start_looking
+
+    # ffmpeg looks at the inputs while Python imports the rest.
+    looks = start_looking(flags.request.inputs, Path.cwd())
     from omnirt_cli import engine
     from omnirt_cli.run.cancel import CancelToken
     from omnirt_cli.signals import cancelling
 
     token = CancelToken()
     with _listener(events, progress) as listener, cancelling(token):
-        result = engine.generate(flags.request, on_event=listener, cancel=token, request_file=flags.file, began=began)
+        result = engine.generate(
+            flags.request, on_event=listener, cancel=token, request_file=flags.file, began=began, looks=looks
+        )
     if json:
         console.say_json(result)
     elif events != "-":

@@ -110,7 +110,7 @@ class LogScanner:
             (start + match.start(), _mark(rule.kind, line, match, at_s))
             for needle, rules in self._rules.items()
             for start, line in _lines_with(needle, lines)
-            for rule, match in _matches(rules, line)
+            for rule, match in _matches(needle, rules, line)
         ]
         found.sort(key=itemgetter(0))
         return [mark for _, mark in found]
@@ -212,25 +212,30 @@ def _without_ansi(lines: bytes) -> bytes:
     return _ANSI.sub(b"", lines)
 
 
-def _matches(rules: Sequence[LogRule], line: bytes) -> Iterator[tuple[LogRule, re.Match[bytes]]]:
-    """Every match in a line: two ranks can write into the same one."""
+def _matches(needle: bytes, rules: Sequence[LogRule], line: bytes) -> Iterator[tuple[LogRule, re.Match[bytes]]]:
+    """Every match in a line: two ranks can write into the same one, and each writes the literal."""
+    left = line.count(needle)
     for rule in rules:
-        match = rule.pattern.search(line)
-        while match:
+        if not left:
+            return
+        for match in rule.pattern.finditer(line):
+            left -= 1
             yield rule, match
-            match = rule.pattern.search(line, match.end())
 
 
 def _mark(kind: MarkKind, line: bytes, match: re.Match[bytes], at_s: float) -> LogMark:
-    before = line[: match.start()]
-    stamp = _last(_STAMP, before) if b":" in before else None
-    rank = _last(_RANK, before) if b"[rank" in before else None
+    start = match.start()
+    before = line[:start]
+    stamp = _last(_STAMP, before) if before else None
+    rank = _last(_RANK, before) if before else None
+    if stamp:
+        start = stamp.start()
     groups = match.groupdict()
     index, seconds = _number(groups.get("index")), _number(groups.get("seconds"))
     return LogMark(
         kind,
         at_s,
-        plain(line[stamp.start() if stamp else match.start() :], TEXT_CHARS),
+        text=plain(line[start:], TEXT_CHARS),
         index=None if index is None else int(index),
         value_ms=None if seconds is None else seconds * 1000,
         stamp_ms=_stamp_ms(stamp[0]) if stamp else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -96,8 +97,9 @@ def _assert_refused(done, code: int, name: str, folder: Path) -> None:  # type: 
     ("args", "code", "message"),
     [
         (("--python-executable", "/no/python"), 66, "/no/python"),
-        (("--python-executable", "/etc/hostname"), 66, "not executable"),
-        (("--repo-path", "/no/checkout"), 66, "/no/checkout"),
+        (("--python-executable", __file__), 66, "not executable"),
+        (("--repo-path", "/no/checkout", "--python-executable", sys.executable), 66, "/no/checkout"),
+        (("--repo-path", "/no/checkout"), 2, "--python-executable"),
         (("--ckpt-dir", "no/weights", *checkout("flashtalk_new")), 66, "no/weights"),
         (("--env-script", "/no/set_env.sh"), 66, "/no/set_env.sh"),
         (("--model", "soulx-flashtalk"), 2, "soulx-flashtalk"),
