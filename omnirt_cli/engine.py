@@ -37,7 +37,7 @@ from omnirt_cli.plan import Plan
 from omnirt_cli.planner import Draft, draft_plan
 from omnirt_cli.request import Audio2VideoRequest
 from omnirt_cli.run import reporting
-from omnirt_cli.run.cancel import CancelToken
+from omnirt_cli.run.cancel import CancelToken, Interrupted
 from omnirt_cli.run.cold import ChildOutcome, ColdRun
 from omnirt_cli.run.events import Listener, RunStarted, Stage
 from omnirt_cli.run.recorder import Recorder
@@ -144,13 +144,23 @@ class _Render:
                 error = problem
             except OSError as problem:
                 error = storage_error(problem, "the run could not store its files")
+            except Interrupted:
+                error = self._cancelled()
             except KeyboardInterrupt:
-                error = CancelledRunError("cancelled by its caller", signal_number=signal.SIGINT)
-                self._close(error)
+                self._complete(CancelledRunError("cancelled by its caller", signal_number=signal.SIGINT))
                 raise
             except Exception as problem:  # noqa: BLE001 - the run's edge: a bug must still leave a report
                 error = self._bug(problem)
             return self._close(error)
+
+    def _close(self, error: OmniRTError | None) -> GenerateResult:
+        """Complete the report; return it, or raise what went wrong with it."""
+        error = self._complete(error)
+        report = self.recorder.report
+        if error is not None:
+            error.report = report
+            raise error
+        return GenerateResult(outputs=report.artifacts, metadata=report)
 
     # Beginning
 
@@ -255,7 +265,8 @@ class _Render:
     def _env_script(self, base: dict[str, str]) -> dict[str, str]:
         assert self.plan.env_script is not None
         try:
-            captured = capture_env_script(self.plan.env_script, base)
+            with self.cancel.interruptible():
+                captured = capture_env_script(self.plan.env_script, base)
         except EnvScriptUnreadableError as error:
             raise InputMissingError(error.message, hint=error.hint) from error
         except EnvScriptFailedError as error:
@@ -337,8 +348,9 @@ class _Render:
         assert isinstance(picture, publish.Picture)
         plan, report = self.plan, self.recorder.report
         self.recorder.enter(Stage.VERIFY)
-        publish.deliver_picture(plan, scratch, picture, report.checkout.revision if report.checkout else None)
-        checks, facts = publish.verify(plan, scratch.delivered)
+        with self.cancel.interruptible():
+            publish.deliver_picture(plan, scratch, picture, plan.checkout.revision)
+            checks, facts = publish.verify(plan, scratch.delivered)
         report.checks += checks
         publish.refuse_invalid(checks)
         self._refuse_if_cancelled()
@@ -370,8 +382,8 @@ class _Render:
             hint=f"the traceback is at the end of {self.plan.outputs.log}; please report it",
         )
 
-    def _close(self, error: OmniRTError | None) -> GenerateResult:
-        """Complete and save the report; then raise what went wrong."""
+    def _complete(self, error: OmniRTError | None) -> OmniRTError | None:
+        """Complete and save the report; what went wrong, which may be the saving itself."""
         self.timings.finished(time.monotonic())
         report = self.recorder.report
         reporting.complete(report, self.plan, self.timings, error)
@@ -380,7 +392,4 @@ class _Render:
         except OSError as problem:
             error = error or storage_error(problem, "the report cannot be written")
         self.recorder.finish(error)
-        if error is not None:
-            error.report = report
-            raise error
-        return GenerateResult(outputs=report.artifacts, metadata=report)
+        return error

@@ -18,7 +18,7 @@ def cancelling(token: CancelToken) -> Iterator[None]:
     """While this holds, signals cancel the token. A HUP that is ignored (nohup) stays ignored."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        token.cancel(number)
+        token.interrupt(number)
 
     watched = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

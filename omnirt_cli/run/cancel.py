@@ -6,8 +6,17 @@ on it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
+
+
+class Interrupted(BaseException):
+    """Raised by a signal's handler where a run waits for something that no loop of its own watches.
+
+    Like KeyboardInterrupt it passes through handlers of ordinary errors.
+    """
 
 
 class CancelToken:
@@ -22,6 +31,7 @@ class CancelToken:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.signal_number: int | None = None
         self.asks = 0
+        self._interruptible = False
 
     def cancel(self, signal_number: int = signal.SIGINT) -> None:
         """Ask the run to stop; safe in a signal handler and in any thread."""
@@ -32,6 +42,32 @@ class CancelToken:
             os.write(self._write, b"\0")
         except (BlockingIOError, OSError):
             return  # already readable, or closed with the run over
+
+    def interrupt(self, signal_number: int) -> None:
+        """Ask from a signal's handler in the main thread.
+
+        Raises:
+            Interrupted: The run waits where only this ends the wait.
+        """
+        self.cancel(signal_number)
+        if self._interruptible:
+            self._interruptible = False
+            raise Interrupted
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """While this holds (sourcing a script, checking a video), a signal ends the wait by an exception.
+
+        Raises:
+            Interrupted: It was asked before, or is asked meanwhile.
+        """
+        self._interruptible = True
+        try:
+            if self.asked:
+                raise Interrupted
+            yield
+        finally:
+            self._interruptible = False
 
     @property
     def asked(self) -> bool:
