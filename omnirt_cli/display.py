@@ -122,8 +122,20 @@ class LiveDisplay:
         self._progress.stop()
 
 
-def choose_display(mode: str) -> PlainDisplay | LiveDisplay | None:
-    """The display for `--progress`: live on a terminal, plain lines elsewhere, None for `never`."""
+class WarningsOnly:
+    """No progress; what a person should know is told all the same."""
+
+    def __call__(self, event: BaseEvent) -> None:
+        """Print a warning's line."""
+        if isinstance(event, Warned):
+            console.tell(f"warning: {event.message}")
+
+    def close(self) -> None:
+        """Nothing to put away."""
+
+
+def choose_display(mode: str) -> PlainDisplay | LiveDisplay | WarningsOnly:
+    """The display for `--progress`: live on a terminal, plain lines elsewhere, warnings alone for `never`."""
     if mode == "never":
-        return None
+        return WarningsOnly()
     return LiveDisplay() if console.stderr_is_terminal() else PlainDisplay()

@@ -6,6 +6,7 @@ and the report is on disk. `generate(request)` is the same with planning before 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from omnirt_cli.errors import (
     BusyError,
     CancelledRunError,
     ConfigInvalidError,
+    ExitCode,
     InputMissingError,
     InternalError,
     ModelFailedError,
@@ -33,7 +35,7 @@ from omnirt_cli.errors import (
 )
 from omnirt_cli.files import storage_error
 from omnirt_cli.inputs import InputLooks
-from omnirt_cli.plan import Plan
+from omnirt_cli.plan import OutputPaths, Plan
 from omnirt_cli.planner import Draft, draft_plan
 from omnirt_cli.request import Audio2VideoRequest
 from omnirt_cli.run import reporting
@@ -45,6 +47,7 @@ from omnirt_cli.run.report import GenerateResult
 from omnirt_cli.run.run_log import RunLog
 from omnirt_cli.run.scratch import Scratch, complete_interrupted
 from omnirt_cli.run.timings import TimingBuilder
+from omnirt_cli.secrets import without_secrets
 from omnirt_cli.settings import Layer, Surroundings
 
 _OWN_ROOT = Path(__file__).resolve().parents[1]
@@ -87,14 +90,23 @@ def _refused(draft: Draft, listeners: Iterable[Listener], began: float) -> OmniR
     error = draft.checks.error() or InternalError("no check failed, and yet there is no plan")
     report = reporting.refused_report(draft, error)
     error.report = report
-    if draft.outputs is not None and draft.outputs.folder.is_dir():
-        recorder = Recorder(report, draft.outputs, listeners, began=began)
-        try:
+    if draft.outputs is None:
+        return error
+    recorder = Recorder(report, draft.outputs, listeners, began=began)
+    if _may_report_refusal(draft.outputs, error):
+        # A place that cannot be written is told by the error itself.
+        with contextlib.suppress(OSError):
+            draft.outputs.folder.mkdir(parents=True, exist_ok=True)
             recorder.save()
-        except OSError:
-            return error
-        recorder.finish(error)
+    recorder.finish(error)
     return error
+
+
+def _may_report_refusal(outputs: OutputPaths, error: OmniRTError) -> bool:
+    """A mistyped command leaves no files, and no refusal replaces the report of a run that lives or must be kept."""
+    if error.exit_code in (ExitCode.USAGE, ExitCode.CONFIG_INVALID, ExitCode.OUTPUT_UNCREATABLE):
+        return False
+    return not RunLog.is_held(outputs.log)
 
 
 def render(
@@ -185,7 +197,8 @@ class _Render:
     def _open(self) -> None:
         """Put the report with status `running` on disk, before anything is started."""
         plan, report = self.plan, self.recorder.report
-        complete_interrupted(plan.outputs.folder)
+        for folder in {plan.outputs.folder, plan.scratch.parent}:
+            complete_interrupted(folder)
         report.scratch_dir = str(plan.scratch)
         try:
             self.recorder.save()
@@ -259,7 +272,7 @@ class _Render:
         )
         command = self.recorder.report.command
         assert command is not None
-        command.env = reporting.without_secrets(composed.assigned)
+        command.env = without_secrets(composed.assigned)
         return dict(composed.env)
 
     def _env_script(self, base: dict[str, str]) -> dict[str, str]:

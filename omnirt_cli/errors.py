@@ -180,7 +180,7 @@ class BusyError(OmniRTError):
 
     code = "busy"
     exit_code = ExitCode.BUSY
-    meaning = "devices are leased, or the batch lock is held, by another OmniRT; try later"
+    meaning = "devices are leased, or the batch lock or the output is held, by another OmniRT; try later"
 
 
 class NotAuthorisedError(OmniRTError):

@@ -47,7 +47,7 @@ def run(argv: list[str]) -> int:
 
     wants_json = "--json" in argv
     try:
-        status = build_app(argv)(args=argv, prog_name="omnirt", standalone_mode=False)
+        status = build_app(argv)(args=argv or ["--help"], prog_name="omnirt", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except OmniRTError as error:
         return _end(error, argv, wants_json=wants_json)

@@ -44,6 +44,7 @@ from omnirt_cli.plan import Launch, Limits, OutputPaths, Plan, PlanDocument, Pub
 from omnirt_cli.preflight import CheckList, CheckName, check_names
 from omnirt_cli.request import Audio2VideoRequest, Config, Panel, option_facts
 from omnirt_cli.run.report import ExpectedInfo
+from omnirt_cli.secrets import without_secrets
 from omnirt_cli.settings import Layer, Settings, Surroundings, resolve
 
 if TYPE_CHECKING:
@@ -611,7 +612,7 @@ def scratch_place(outputs: OutputPaths, run_id: str, *, in_checkout: bool) -> Pa
         return place
     import tempfile
 
-    return Path(tempfile.gettempdir()) / f"omnirt-{run_id}"
+    return OutputPaths(Path(tempfile.gettempdir()) / "any.mp4").scratch(run_id)
 
 
 def plan_document(draft: Draft) -> PlanDocument:
@@ -626,7 +627,7 @@ def plan_document(draft: Draft) -> PlanDocument:
         variant=draft.variant.name if draft.variant else None,
         argv=list(draft.argv) if draft.argv else None,
         cwd=_cwd(draft),
-        env=draft.env | (draft.settings.get("env") or {}),
+        env=without_secrets(draft.env | (draft.settings.get("env") or {})),
         env_removed=sorted(set(os.environ) - set(clean_environment(os.environ, visibility=_kept(draft)))),
         env_script=str(draft.env_script) if draft.env_script else None,
         files={name: content.decode("utf-8", "replace") for name, content in call.files.items()} if call else {},

@@ -92,6 +92,14 @@ class ModelType(str, Enum):
     LITE = "lite"
 
 
+class ScriptDevice(str, Enum):
+    """What the Ascend-adapted FlashHead is told to compute on."""
+
+    NPU = "npu"
+    CUDA = "cuda"
+    CPU = "cpu"
+
+
 class ExecutorChoice(str, Enum):
     """Who runs the chunks."""
 
@@ -231,6 +239,7 @@ class Config(BaseModel):
     wan_quant_exclude: Text | None = _option("Modules to leave, comma separated patterns.", Panel.FLASHTALK)
 
     model_type: ModelType | None = _option("Which FlashHead model.", Panel.FLASHHEAD)
+    device: ScriptDevice | None = _option("What the adapted checkout computes on; follows --backend.", Panel.FLASHHEAD)
     vae_2d_split: bool | None = _option("Split the VAE over the devices (Ascend).", Panel.FLASHHEAD)
     latent_carry: bool | None = _option("Carry latents between chunks: faster, may drift in style.", Panel.FLASHHEAD)
     npu_fusion_attention: bool | None = _option("Fused attention (Ascend).", Panel.FLASHHEAD)

@@ -52,8 +52,12 @@ def test_the_live_display_shows_phase_count_rtf_and_time_left(monkeypatch: pytes
         assert part in shown
 
 
-def test_never_means_no_display() -> None:
-    assert choose_display("never") is None
+def test_without_progress_warnings_are_told_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    display = choose_display("never")
+    display(CHUNK)
+    display(Warned(message="careful"))
+
+    assert capsys.readouterr().err == "warning: careful\n"
 
 
 def test_without_a_terminal_lines_are_plain() -> None:

@@ -112,7 +112,10 @@ def test_a_visibility_list_that_would_be_misread_is_refused_with_the_right_one(
 ) -> None:
     environ = {"ASCEND_RT_VISIBLE_DEVICES": outer} if outer else {}
     draft = plan(
-        tmp_path, repo_path=str(CHECKOUTS / "flashhead_ascend"), environ=environ, **({"visible_devices": flag} if flag else {})
+        tmp_path,
+        repo_path=str(CHECKOUTS / "flashhead_ascend"),
+        environ=environ,
+        **({"visible_devices": flag} if flag else {}),
     )
 
     assert isinstance(error(draft), DevicesUnavailableError)
@@ -122,9 +125,7 @@ def test_a_visibility_list_that_would_be_misread_is_refused_with_the_right_one(
 
 @pytest.mark.usefixtures("npus")
 def test_more_processes_than_visible_devices_are_refused(tmp_path: Path) -> None:
-    draft = plan(
-        tmp_path, repo_path=str(CHECKOUTS / "flashhead_ascend"), visible_devices="2,3", nproc_per_node=4
-    )
+    draft = plan(tmp_path, repo_path=str(CHECKOUTS / "flashhead_ascend"), visible_devices="2,3", nproc_per_node=4)
 
     assert error(draft).exit_status == 69
 
@@ -207,7 +208,9 @@ def test_a_dry_run_prints_the_plan_and_the_checks_even_when_one_fails(tmp_path: 
 
 def test_a_skipped_device_check_lets_the_launch_go_on_and_is_recorded(tmp_path: Path) -> None:
     output = tmp_path / "v.mp4"
-    args = generate_args(output, "--json", "--skip-check", "devices", "--max-chunks", "1", *checkout("flashtalk_ascend"))
+    args = generate_args(
+        output, "--json", "--skip-check", "devices", "--max-chunks", "1", *checkout("flashtalk_ascend")
+    )
     args[args.index("cpu")] = "ascend"
 
     done = omnirt(*args, "--launcher", "python", "--visible-devices", "2,3")

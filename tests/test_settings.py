@@ -66,9 +66,7 @@ def test_an_unknown_variable_warns_with_the_nearest_name(tmp_path: Path) -> None
 
     warnings = resolve("flashtalk", {}, None, around).warnings
 
-    assert warnings == (
-        "OMNIRT_FLASHTALK_REPOPATH is not a setting; did you mean OMNIRT_FLASHTALK_REPO_PATH?",
-    )
+    assert warnings == ("OMNIRT_FLASHTALK_REPOPATH is not a setting; did you mean OMNIRT_FLASHTALK_REPO_PATH?",)
 
 
 def test_a_bad_variable_is_named(tmp_path: Path) -> None:

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from omnirt_cli import console
 
-HELP = """Settings: every value, and where it came from."""
+if TYPE_CHECKING:
+    from omnirt_cli.settings import Setting
+
+HELP = """Settings: every value, and where it came from.
+
+Example:
+
+\b
+  omnirt config show
+"""
 
 SHOW_HELP = """Every setting that is set, with its value and its source; what it shadows is shown below it.
 
 Example:
 
+\b
   omnirt config show --model soulx-flashtalk-14b
 """
 
 
 def register(app: typer.Typer) -> None:
     """Put the command on the app."""
-    group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode=None)
+    group = typer.Typer(help=HELP, rich_markup_mode=None)
     group.callback()(lambda: None)
     group.command("show", help=SHOW_HELP)(show)
     app.add_typer(group, name="config")
@@ -47,19 +57,21 @@ def show(
 
 def _settings_of(model_id: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     from omnirt_cli.models import registry
-    from omnirt_cli.run.reporting import without_secrets
     from omnirt_cli.settings import Surroundings, resolve
 
     settings = resolve(registry.adapter(model_id).info.key, {}, None, Surroundings.current())
     rows: dict[str, Any] = {}
     for key, setting in sorted(settings.values.items()):
-        value = without_secrets(setting.value) if key == "env" else setting.value
-        rows[key] = {
-            "value": value,
-            "source": setting.source,
-            "shadows": [{"value": lost.value, "source": lost.source} for lost in settings.shadowed.get(key, ())],
-        }
+        lost = [_shown(key, setting) for setting in settings.shadowed.get(key, ())]
+        rows[key] = {**_shown(key, setting), "shadows": lost}
     return rows, settings.warnings
+
+
+def _shown(key: str, setting: Setting) -> dict[str, Any]:
+    from omnirt_cli.secrets import without_secrets
+
+    value = without_secrets(setting.value) if key == "env" else setting.value
+    return {"value": value, "source": setting.source}
 
 
 def _print(found: dict[str, tuple[dict[str, Any], tuple[str, ...]]]) -> None:

@@ -22,6 +22,7 @@ HELP = """Render one talking-head video from a portrait and a recording.
 
 Example:
 
+\b
   omnirt generate --model soulx-flashtalk-14b --image portrait.png --audio speech.wav --backend cpu
 """
 
@@ -93,15 +94,13 @@ def _listener(events: str | None, progress: str) -> Iterator[Listener]:
     stream = EventStream.open(events) if events else None
 
     def listen(event: BaseEvent) -> None:
-        if display is not None:
-            display(event)
+        display(event)
         if stream is not None:
             stream(event)
 
     try:
         yield listen
     finally:
-        if display is not None:
-            display.close()
+        display.close()
         if stream is not None:
             stream.close()

@@ -12,6 +12,7 @@ HELP = """The models; with an id, one of them in full: inputs, knobs, presets, m
 
 Example:
 
+\b
   omnirt models soulx-flashtalk-14b
 """
 

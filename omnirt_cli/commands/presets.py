@@ -14,6 +14,7 @@ HELP = """What each preset sets for each model, resolved against a checkout wher
 
 Example:
 
+\b
   omnirt presets --model soulx-flashtalk-14b --repo-path /opt/SoulX-FlashTalk
 """
 

@@ -15,6 +15,7 @@ HELP = f"""Print the JSON Schema of a document: {", ".join(NAMES)}.
 
 Example:
 
+\b
   omnirt schema report > report.schema.json
 """
 

@@ -12,6 +12,7 @@ HELP = """Check a request and everything it needs; launch nothing.
 
 Example:
 
+\b
   omnirt validate --model soulx-flashtalk-14b --image portrait.png --audio speech.wav --backend cpu
 """
 

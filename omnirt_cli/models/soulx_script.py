@@ -564,7 +564,6 @@ def _shown(value: Any) -> str:
 
 # --- the log --------------------------------------------------------------------------------------
 
-_STAGE = rb"\[generate\w*\] "
 _SECONDS = rb"(?P<seconds>\d+(?:\.\d+)?(?:e-?\d+)?)s"
 
 LOG_RULES = (
@@ -580,10 +579,14 @@ LOG_RULES = (
         b"Generate video chunk-",
         re.compile(rb"Generate video chunk-(?P<index>\d+) done, cost time: " + _SECONDS),
     ),
-    LogRule(MarkKind.DENOISE_STEP, b"[generate", re.compile(_STAGE + rb"model denoise per step: " + _SECONDS)),
-    LogRule(MarkKind.VAE_DECODE, b"[generate", re.compile(_STAGE + rb"decode video frames: " + _SECONDS)),
-    LogRule(MarkKind.COLOR_CORRECTION, b"[generate", re.compile(_STAGE + rb"color correction: " + _SECONDS)),
-    LogRule(MarkKind.MOTION_ENCODE, b"[generate", re.compile(_STAGE + rb"encode motion frames: " + _SECONDS)),
+    LogRule(
+        MarkKind.DENOISE_STEP,
+        b"model denoise per step: ",
+        re.compile(rb"\[generate\w*\] model denoise per step: " + _SECONDS),
+    ),
+    LogRule(MarkKind.VAE_DECODE, b"decode video frames: ", re.compile(rb"decode video frames: " + _SECONDS)),
+    LogRule(MarkKind.COLOR_CORRECTION, b"color correction: ", re.compile(rb"color correction: " + _SECONDS)),
+    LogRule(MarkKind.MOTION_ENCODE, b"encode motion frames: ", re.compile(rb"encode motion frames: " + _SECONDS)),
     LogRule(MarkKind.SAVED, b"Saving generated video to ", re.compile(rb"Saving generated video to \S")),
     LogRule(MarkKind.FINISHED, b"Finished.", re.compile(rb"[ m]Finished\.(?:\x1b\[\d+m|\s)*$")),
 )

@@ -116,7 +116,7 @@ class ColdRun:
         try:
             self._timings.spawned(began)
             self._last_output = began
-            self._watch(process, began)
+            self._watch(process)
         finally:
             process.close()
         self._timings.exited(time.monotonic())
@@ -124,14 +124,14 @@ class ColdRun:
 
     # The loop
 
-    def _watch(self, process: GuardedProcess, began: float) -> None:
+    def _watch(self, process: GuardedProcess) -> None:
         pump = LogPump(process.output_fd, self._log)
         with selectors.DefaultSelector() as selector:
             selector.register(process.output_fd, selectors.EVENT_READ, "output")
             selector.register(process.status_fd, selectors.EVENT_READ, "status")
             selector.register(self._cancel, selectors.EVENT_READ, "cancel")
             while not process.finished or not self._eof:
-                ready = {key.data for key, _ in selector.select(self._patience(began, process))}
+                ready = {key.data for key, _ in selector.select(self._patience(process))}
                 if "output" in ready and self._read_output(pump):
                     selector.unregister(process.output_fd)
                 if "status" in ready and self._read_status(process):
@@ -141,7 +141,7 @@ class ColdRun:
                 if "cancel" in ready:
                     self._cancel.drain()
                     self._heed_cancel(process)
-                self._look_at_clock(process, began)
+                self._look_at_clock(process)
         self._note(self._scanner.finish(time.monotonic()))
 
     def _read_status(self, process: GuardedProcess) -> bool:
@@ -181,17 +181,17 @@ class ColdRun:
             if self._read_output(pump) or pump.bytes_read == before:
                 return
 
-    def _patience(self, began: float, process: GuardedProcess) -> float:
+    def _patience(self, process: GuardedProcess) -> float:
         """Seconds until something may be due."""
         now = time.monotonic()
         due = [now + MEMORY_EVERY_S]
         if self._stop_deadline is not None:
             due.append(self._stop_deadline)
         elif self._plan.limits.timeout_s:
-            due.append(began + self._plan.limits.timeout_s)
+            due.append(self._recorder.began + self._plan.limits.timeout_s)
         return max(0.0, min(due) - now) if not process.finished else 0.0
 
-    def _look_at_clock(self, process: GuardedProcess, began: float) -> None:
+    def _look_at_clock(self, process: GuardedProcess) -> None:
         now = time.monotonic()
         self._memory.sample(process.pid, now)
         if self._storage is not None:
@@ -201,7 +201,7 @@ class ColdRun:
                 self._kill(process)
             return
         limits = self._plan.limits
-        if limits.timeout_s and now - began > limits.timeout_s:
+        if limits.timeout_s and now - self._recorder.began > limits.timeout_s:
             self._ask_to_stop(process, StopReason.TIMEOUT)
         stall = self.stall_limit_s()
         if stall and now - self._last_output > stall:

@@ -50,7 +50,10 @@ class FailureRule:
     standing: Standing = Standing.CAUSE
 
 
-CHECKOUT_HINT = "Read the end of the log for the script's own words; `omnirt doctor` checks the installation."
+CHECKOUT_HINT = (
+    "Read the end of the log for the script's own words; `omnirt validate` with the same flags checks what can be "
+    "checked beforehand."
+)
 
 KILLED_HINT = (
     "Nothing in the output explains it, so something outside killed it: most often the kernel's "
@@ -78,7 +81,7 @@ SIGNAL_HINTS = {
 }
 
 _MEMORY_HINT = (
-    "Choose devices with more free memory (`omnirt doctor` lists it), use more of them, or need less: "
+    "Choose devices with more free memory (`npu-smi info` or `nvidia-smi` lists it), use more of them, or need less: "
     "`--preset low-vram`, `--cpu-offload` on a single device, a smaller `--size`."
 )
 _ENV_SCRIPT_HINT = (
@@ -91,10 +94,12 @@ _LINK_HINT = (
     "`hccn_tool`); `--env NCCL_DEBUG=INFO` or `--env ASCEND_GLOBAL_LOG_LEVEL=1` makes the library say more."
 )
 _VISIBLE_HINT = (
-    "Compare `--visible-devices` and `--nproc-per-node` with what `omnirt doctor` finds; in a container, see "
-    "that the devices are passed into it."
+    "Compare `--visible-devices` and `--nproc-per-node` with what `npu-smi info` or `nvidia-smi` lists; in a "
+    "container, see that the devices are passed into it."
 )
-_FILE_HINT = "Check the path, and that the download was complete; `omnirt validate` names every file that is needed."
+_FILE_HINT = (
+    "Check the path, and that the download was complete: half downloads and git-lfs pointers look right by name."
+)
 
 _WEIGHTS = r"pth|pt|ckpt|safetensors|bin|json|model|onnx|yaml|yml|txt"
 _MEDIA = r"png|jpe?g|webp|bmp|wav|mp3|m4a|flac|ogg|aac"

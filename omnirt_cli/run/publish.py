@@ -13,6 +13,7 @@ from pathlib import Path
 from omnirt_cli import __version__
 from omnirt_cli.errors import OutputInvalidError, OutputUncreatableError
 from omnirt_cli.media.deliver import deliver
+from omnirt_cli.media.files import sha256_of
 from omnirt_cli.media.image import crop_luma
 from omnirt_cli.media.streams import read_streams, start_probe
 from omnirt_cli.media.verify import Expectation, VideoFacts, verify_video
@@ -184,11 +185,12 @@ def keep(source: Path, place: Path) -> Path | None:
 
 def artifact(video: Path, facts: VideoFacts | None) -> Artifact:
     """The report's entry for a delivered or kept video."""
-    size = video.stat().st_size
+    size, digest = video.stat().st_size, sha256_of(video)
     if facts is None:
-        return Artifact(path=str(video), size_bytes=size)
+        return Artifact(path=str(video), size_bytes=size, sha256=digest)
     return Artifact(
         path=str(video),
+        sha256=digest,
         width=facts.width,
         height=facts.height,
         num_frames=facts.num_frames,

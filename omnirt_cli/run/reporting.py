@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import re
 import signal
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from omnirt_cli import __version__
@@ -35,16 +34,10 @@ from omnirt_cli.run.report import (
 )
 from omnirt_cli.run.stamps import utc_now
 from omnirt_cli.run.timings import TimingBuilder
+from omnirt_cli.secrets import without_secrets
 
 LOG_TAIL_LINES = 40
 MUX_RULE = "ffmpeg_failed"
-
-_SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|AUTH)", re.IGNORECASE)
-
-
-def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
-    """An environment for a report: values whose names sound secret are hidden."""
-    return {name: "***" if _SECRET.search(name) else value for name, value in sorted(env.items())}
 
 
 def new_report(plan: Plan, checks: Iterable[Check]) -> RunReport:
@@ -216,7 +209,7 @@ def complete(report: RunReport, plan: Plan, timings: TimingBuilder, error: OmniR
     if error is not None and report.error is None:
         report.error = error_info(error)
     built = timings.build(
-        media_duration_s=plan.expected.duration_s,
+        media_duration_s=plan.expected.duration_s if error is None else None,
         frames_per_chunk=plan.geometry.slice_frames,
         fps=plan.geometry.fps,
         core_scope=plan.adapter.core_scope(plan.encode_mode),

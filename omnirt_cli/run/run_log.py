@@ -41,6 +41,21 @@ class RunLog:
             raise
         return cls(os.fdopen(descriptor, "wb", buffering=0))
 
+    @staticmethod
+    def is_held(path: Path) -> bool:
+        """Whether a run that lives writes this log now."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def write(self, data: bytes) -> None:
         """Add bytes.
 

@@ -104,7 +104,8 @@ def measure_run(pairs: int, load_s: float, launcher: str) -> bool:
     print(f"  in all       median {statistics.median(total[1:]):.0f} ms, p90 {p90(total[1:]):.0f} ms")
     print(f"  verification median {statistics.median(verification[1:]):.0f} ms, p90 {p90(verification[1:]):.0f} ms")
     verdict = "ok" if median <= OVERHEAD_TARGET_MS else "MISSED"
-    print(f"  overhead     median {median:.0f} ms, p90 {p90(overhead):.0f} ms (target {OVERHEAD_TARGET_MS:.0f} ms) {verdict}")
+    target = f"(target {OVERHEAD_TARGET_MS:.0f} ms) {verdict}"
+    print(f"  overhead     median {median:.0f} ms, p90 {p90(overhead):.0f} ms {target}")
     return median <= OVERHEAD_TARGET_MS
 
 
@@ -119,11 +120,12 @@ def prepare(folder: Path, env: dict[str, str], launcher: str) -> Callable[[], No
 def generate(output: Path, env: dict[str, str], launcher: str, *more: str) -> dict:
     processes = ["--nproc-per-node", "2"] if launcher == "torchrun" else []
     argv = omnirt(
-        *("generate", "--model", "soulx-flashtalk-14b", "--backend", "cpu", "--size", "256*256", "--launcher", launcher),
+        *("generate", "--model", "soulx-flashtalk-14b", "--backend", "cpu", "--size", "256*256"),
+        *("--launcher", launcher),
         *("--image", str(ASSETS / "portrait.png"), "--audio", str(ASSETS / "speech.wav"), "--output", str(output)),
         *("--json", "--progress", "never", *processes, *more),
     )
-    done = subprocess.run(argv, env=env, capture_output=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(argv, env=env, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         sys.exit(f"omnirt generate failed: {done.stderr.decode()}")
     return json.loads(done.stdout)["metadata"]

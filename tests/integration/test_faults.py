@@ -39,7 +39,9 @@ CASES = {
     "the script exits with 3": Case("exit3@chunk1", 10, "failed", "model_failed", "3"),
     "the script is killed": Case("kill@chunk1", 10, "failed", "model_failed", "SIGKILL"),
     "the script crashes": Case("segv@chunk1", 10, "failed", "model_failed", "SIGSEGV"),
-    "a hang is noticed": Case("hang@chunk1", 12, "timed_out", "timed_out", "--stall-timeout", ("--stall-timeout", "1.5")),
+    "a hang is noticed": Case(
+        "hang@chunk1", 12, "timed_out", "timed_out", "--stall-timeout", ("--stall-timeout", "1.5")
+    ),
     "the whole run takes too long": Case("hang@chunk1", 12, "timed_out", "timed_out", "--timeout", ("--timeout", "3")),
     "a hang that ignores TERM": Case(
         "ignore_term,hang@chunk0", 12, "timed_out", "timed_out", "--timeout", ("--timeout", "3", "--grace", "0.5")

@@ -18,8 +18,9 @@ QUIET = ("--json", "--progress", "never")
 
 def _speech(path: Path, seconds: float, rate: int = 16000) -> Path:
     """The start of the shipped recording, at another rate."""
+    source = ["-i", str(ASSETS / "speech.wav"), "-t", str(seconds)]
     subprocess.run(
-        ["ffmpeg", "-v", "error", "-y", "-i", str(ASSETS / "speech.wav"), "-t", str(seconds), "-ar", str(rate), str(path)],
+        ["ffmpeg", "-v", "error", "-y", *source, "-ar", str(rate), str(path)],
         check=True,
         stdin=subprocess.DEVNULL,
     )
@@ -158,7 +159,17 @@ def test_no_metadata_leaves_the_note_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["with space", "ünïcödé 漢字", "quote'\"s", "line\nbreak", "-leading", "res_dir", "x.mp4.d", "a" * 200, "$HOME `id`"],
+    [
+        "with space",
+        "ünïcödé 漢字",
+        "quote'\"s",
+        "line\nbreak",
+        "-leading",
+        "res_dir",
+        "x.mp4.d",
+        "a" * 200,
+        "$HOME `id`",
+    ],
 )
 def test_hostile_paths_work_end_to_end(name: str, tmp_path: Path) -> None:
     folder = tmp_path / name
@@ -292,9 +303,7 @@ def test_the_env_script_is_sourced_and_its_words_go_to_the_log(tmp_path: Path) -
     output = tmp_path / "v.mp4"
 
     done = omnirt(
-        *generate_args(
-            output, *QUIET, "--max-chunks", "1", "--env-script", str(script), *checkout("flashtalk_ascend")
-        )
+        *generate_args(output, *QUIET, "--max-chunks", "1", "--env-script", str(script), *checkout("flashtalk_ascend"))
     )
 
     assert done.code == 0, done.stderr
