@@ -22,6 +22,7 @@ from launchers.environment import compose_environment
 from launchers.errors import EnvScriptFailedError, EnvScriptUnreadableError, LaunchError, ProgramMissingError
 from launchers.proctable import RUN_MARK
 from omnirt_cli.devices.visibility import VARIABLES
+from omnirt_cli.draft import Draft
 from omnirt_cli.errors import (
     BusyError,
     CancelledRunError,
@@ -35,8 +36,9 @@ from omnirt_cli.errors import (
 )
 from omnirt_cli.files import storage_error
 from omnirt_cli.inputs import InputLooks
-from omnirt_cli.plan import OutputPaths, Plan
-from omnirt_cli.planner import Draft, draft_plan
+from omnirt_cli.output_paths import OutputPaths
+from omnirt_cli.plan import Plan
+from omnirt_cli.planner import draft_plan
 from omnirt_cli.request import Audio2VideoRequest
 from omnirt_cli.run import reporting
 from omnirt_cli.run.cancel import CancelToken, Interrupted

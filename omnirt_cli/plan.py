@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,63 +24,13 @@ from omnirt_cli.models.base import (
     ScriptCall,
     Variant,
 )
+from omnirt_cli.output_paths import OutputPaths
 from omnirt_cli.run.report import ExpectedInfo
 
 if TYPE_CHECKING:
     from omnirt_cli.checkout import CheckoutFacts
     from omnirt_cli.media.audio import Speech
     from omnirt_cli.media.image import Portrait
-
-
-NAME_MAX = 255
-
-
-def _shortened(stem: str, limit: int) -> str:
-    """A stem of at most `limit` bytes that still tells long names apart."""
-    digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:12]
-    return os.fsencode(stem)[: limit - 13].decode("utf-8", "ignore") + "-" + digest
-
-
-@dataclass(frozen=True)
-class OutputPaths:
-    """Where a run's files go; the one place that knows their names."""
-
-    video: Path
-
-    def _beside(self, suffix: str) -> Path:
-        stem = self.video.stem
-        if len(os.fsencode(stem + suffix)) > NAME_MAX:
-            stem = _shortened(stem, NAME_MAX - len(suffix))
-        return self.video.with_name(stem + suffix)
-
-    @property
-    def folder(self) -> Path:
-        """The output directory."""
-        return self.video.parent
-
-    @property
-    def report(self) -> Path:
-        """The RunReport."""
-        return self._beside(".report.json")
-
-    @property
-    def log(self) -> Path:
-        """The child's output, byte for byte."""
-        return self._beside(".log")
-
-    @property
-    def failed(self) -> Path:
-        """A video that failed verification."""
-        return self._beside(".failed.mp4")
-
-    @property
-    def partial(self) -> Path:
-        """A picture without its sound, or a part of one, that a failed run left."""
-        return self._beside(".partial.mp4")
-
-    def scratch(self, run_id: str) -> Path:
-        """The private working directory, on the output's file system."""
-        return self.folder / f".omnirt-{run_id}"
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launchers.command import Launcher, build_argv, free_port
 from launchers.errors import LaunchError
 from omnirt_cli.devices.inventory import discover
-from omnirt_cli.devices.visibility import VARIABLES, Visibility, resolve_visibility
+from omnirt_cli.devices.visibility import VARIABLES, resolve_visibility
+from omnirt_cli.draft import Draft, expected_info
 from omnirt_cli.errors import (
     DevicesUnavailableError,
     InputMissingError,
@@ -29,10 +29,8 @@ from omnirt_cli.errors import (
 from omnirt_cli.inputs import InputLooks, start_looking
 from omnirt_cli.models import registry
 from omnirt_cli.models.base import (
-    AudioPlan,
     Backend,
     Carrier,
-    Geometry,
     KnobValue,
     ModelAdapter,
     ScratchNames,
@@ -40,67 +38,20 @@ from omnirt_cli.models.base import (
     ScriptRequest,
     Variant,
 )
-from omnirt_cli.plan import Launch, Limits, OutputPaths, Plan, PlanDocument, PublishOptions, VerifyOptions
+from omnirt_cli.output_paths import OutputPaths, existing_folder, refuse_unwritable, scratch_place
+from omnirt_cli.plan import Launch, Limits, Plan, PublishOptions, VerifyOptions
 from omnirt_cli.preflight import CheckList, CheckName, check_names
 from omnirt_cli.request import Audio2VideoRequest, Config, Panel, option_facts
-from omnirt_cli.run.report import ExpectedInfo
-from omnirt_cli.secrets import without_secrets
-from omnirt_cli.settings import Layer, Settings, Surroundings, resolve
+from omnirt_cli.settings import Layer, Surroundings, resolve
 
 if TYPE_CHECKING:
     from omnirt_cli.checkout import CheckoutFacts
-    from omnirt_cli.media.audio import Speech
-    from omnirt_cli.media.image import Portrait
 
 DEFAULT_GRACE_S = 5.0
 DEFAULT_OUTPUT_DIR = "outputs"
 KNOB_PANELS = frozenset({Panel.GENERATION.value, Panel.FLASHTALK.value, Panel.FLASHHEAD.value})
 BYTES_PER_PIXEL_SECOND = 3.0
 """Upper bound of what x264 spends on a talking head at its default quality (measured on the miniature: under 1)."""
-
-
-@dataclass
-class Draft:
-    """A plan in the making: what is known so far, and every check's verdict."""
-
-    run_id: str
-    checks: CheckList
-    settings: Settings = field(default_factory=lambda: Settings({}))
-    adapter: ModelAdapter | None = None
-    backend: Backend | None = None
-    checkout: CheckoutFacts | None = None
-    implicit_miniature: bool = False
-    variant: Variant | None = None
-    python: Path | None = None
-    env_script: Path | None = None
-    ckpt_dir: Path | None = None
-    wav2vec_dir: Path | None = None
-    portrait: Portrait | None = None
-    speech: Speech | None = None
-    visibility: Visibility | None = None
-    config: dict[str, KnobValue] = field(default_factory=dict)
-    launch: Launch | None = None
-    geometry: Geometry | None = None
-    audio: AudioPlan | None = None
-    call: ScriptCall | None = None
-    argv: tuple[str, ...] | None = None
-    env: dict[str, str] = field(default_factory=dict)
-    outputs: OutputPaths | None = None
-    names: ScratchNames | None = None
-    warnings: list[str] = field(default_factory=list)
-    plan: Plan | None = None
-
-    def require(self) -> Plan:
-        """The finished plan.
-
-        Raises:
-            OmniRTError: The most telling failure.
-        """
-        error = self.checks.error()
-        if error is not None:
-            raise error
-        assert self.plan is not None, "no check failed, and yet there is no plan"
-        return self.plan
 
 
 def draft_plan(
@@ -475,7 +426,7 @@ class _Planner:
             folder = Path(folder_or_file) if folder_or_file else self._around.cwd / DEFAULT_OUTPUT_DIR
             video = folder / f"{self._adapter.info.id}-{self._seed()}-{time.time_ns() // 1_000_000}.mp4"
         self._draft.outputs = OutputPaths(Path(os.path.abspath(video)))  # noqa: PTH100 - links in it are the user's
-        _refuse_unwritable(self._draft.outputs, no_clobber=bool(self._get("no_clobber")))
+        refuse_unwritable(self._draft.outputs, no_clobber=bool(self._get("no_clobber")))
 
     def _seed(self) -> int:
         said = self._get("seed")
@@ -487,7 +438,7 @@ class _Planner:
             return
         seconds = draft.audio.generated_frames / draft.geometry.fps
         needed = 3 * seconds * draft.geometry.width * draft.geometry.height * BYTES_PER_PIXEL_SECOND + (16 << 20)
-        facts = os.statvfs(_existing(draft.outputs.folder))
+        facts = os.statvfs(existing_folder(draft.outputs.folder))
         free = facts.f_bavail * facts.f_frsize
         if free < needed:
             raise OutputUncreatableError(
@@ -589,84 +540,6 @@ def knob_names() -> frozenset[str]:
     )
 
 
-def expected_info(geometry: Geometry, audio: AudioPlan) -> ExpectedInfo:
-    """What the run is going to produce."""
-    return ExpectedInfo(
-        chunks=audio.chunks,
-        frames=audio.frames,
-        fps=geometry.fps,
-        duration_s=round(audio.frames / geometry.fps, 6),
-        width=geometry.width,
-        height=geometry.height,
-    )
-
-
-def scratch_place(outputs: OutputPaths, run_id: str, *, in_checkout: bool) -> Path:
-    """Where the private working directory goes.
-
-    A script that runs in it sees bare names only, so any folder does. One that runs in its checkout gets absolute
-    paths, and the public save routines strip `res_` and `.mp4` from directories too: then no parent may contain them.
-    """
-    place = outputs.scratch(run_id)
-    if not in_checkout or not any(trap in str(place) for trap in ("res_", ".mp4")):
-        return place
-    import tempfile
-
-    return OutputPaths(Path(tempfile.gettempdir()) / "any.mp4").scratch(run_id)
-
-
-def plan_document(draft: Draft) -> PlanDocument:
-    """What `--dry-run` shows of a draft, finished or not."""
-    from launchers.environment import clean_environment
-
-    outputs, call = draft.outputs, draft.call
-    return PlanDocument(
-        run_id=draft.run_id,
-        model=draft.adapter.info.id if draft.adapter else None,
-        backend=draft.backend.value if draft.backend else None,
-        variant=draft.variant.name if draft.variant else None,
-        argv=list(draft.argv) if draft.argv else None,
-        cwd=_cwd(draft),
-        env=without_secrets(draft.env | (draft.settings.get("env") or {})),
-        env_removed=sorted(set(os.environ) - set(clean_environment(os.environ, visibility=_kept(draft)))),
-        env_script=str(draft.env_script) if draft.env_script else None,
-        files={name: content.decode("utf-8", "replace") for name, content in call.files.items()} if call else {},
-        devices=_devices(draft),
-        expected=expected_info(draft.geometry, draft.audio) if draft.geometry and draft.audio else None,
-        config={name: knob.value for name, knob in draft.config.items()},
-        sources={name: knob.source for name, knob in draft.config.items()} | _setting_sources(draft),
-        carriers={name: knob.carrier.value for name, knob in draft.config.items() if knob.carrier},
-        outputs={"video": str(outputs.video), "report": str(outputs.report), "log": str(outputs.log)}
-        if outputs
-        else {},
-        warnings=draft.warnings,
-    )
-
-
-def _setting_sources(draft: Draft) -> dict[str, str]:
-    return {key: setting.source for key, setting in draft.settings.values.items() if key not in draft.config}
-
-
-def _kept(draft: Draft) -> str | None:
-    return VARIABLES.get(draft.backend) if draft.backend else None
-
-
-def _cwd(draft: Draft) -> str | None:
-    if draft.launch is None or draft.checkout is None or draft.outputs is None:
-        return None
-    return str(draft.checkout.path if draft.launch.in_checkout else draft.outputs.scratch(draft.run_id))
-
-
-def _devices(draft: Draft) -> dict[str, Any]:
-    visibility = draft.visibility
-    return {
-        "kind": draft.backend.value if draft.backend else None,
-        "visible": list(visibility.ids) if visibility and visibility.ids else None,
-        "source": visibility.source if visibility else None,
-        "processes": draft.launch.processes if draft.launch else None,
-    }
-
-
 def _with_skips(checks: CheckList, skip: frozenset[str]) -> CheckList:
     fresh = CheckList(skip)
     fresh.checks, fresh.errors = checks.checks, checks.errors
@@ -692,27 +565,3 @@ def _program(path: Path, key: str) -> Path:
     if not os.access(path, os.X_OK):
         raise InputMissingError(f"{key} {path} is not executable", hint=f"check --{key.replace('_', '-')}")
     return path
-
-
-def _existing(folder: Path) -> Path:
-    """The nearest parent that is there."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder
-
-
-def _refuse_unwritable(outputs: OutputPaths, *, no_clobber: bool) -> None:
-    folder = _existing(outputs.folder)
-    if not folder.is_dir():
-        raise OutputUncreatableError(f"{folder} is not a directory", hint="choose another --output-dir")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputUncreatableError(f"{folder} cannot be written by this user", hint="choose another --output-dir")
-    if outputs.video.is_dir():
-        raise OutputUncreatableError(f"{outputs.video} is a directory", hint="name the video inside it")
-    if no_clobber and outputs.video.exists():
-        raise OutputUncreatableError(f"{outputs.video} exists, and --no-clobber was given")
-
-
-def sources_of(config: Mapping[str, KnobValue]) -> dict[str, str]:
-    """Knob -> where its value came from."""
-    return {name: knob.source for name, knob in config.items()}

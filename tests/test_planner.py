@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from omnirt_cli.devices.inventory import Inventory
+from omnirt_cli.draft import Draft, plan_document
 from omnirt_cli.errors import DevicesUnavailableError, OmniRTError, UsageError
 from omnirt_cli.models.base import Backend
-from omnirt_cli.planner import Draft, draft_plan, plan_document
+from omnirt_cli.planner import draft_plan
 from omnirt_cli.request import Audio2VideoRequest
 from omnirt_cli.settings import Surroundings
 from tests.omnirt_cli_runs import ASSETS, CHECKOUTS, checkout, generate_args, omnirt

@@ -8,7 +8,8 @@ import typer
 
 from omnirt_cli import console
 from omnirt_cli.cli_options import RequestFlags
-from omnirt_cli.planner import Draft, draft_plan, plan_document
+from omnirt_cli.draft import Draft, plan_document
+from omnirt_cli.planner import draft_plan
 from omnirt_cli.run.checks import Check, CheckStatus
 
 _SIGNS = {

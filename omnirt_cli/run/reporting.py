@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from omnirt_cli import __version__
+from omnirt_cli.draft import Draft, plan_document
 from omnirt_cli.errors import CancelledRunError, ModelFailedError, OmniRTError, RunTimeoutError
 from omnirt_cli.files import storage_error
 from omnirt_cli.models.base import Backend
 from omnirt_cli.plan import Plan
-from omnirt_cli.planner import Draft, plan_document
 from omnirt_cli.run.checks import Check, CheckStatus
 from omnirt_cli.run.cold import ChildOutcome, StopReason
 from omnirt_cli.run.failure import Failure
