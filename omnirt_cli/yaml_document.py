@@ -21,6 +21,15 @@ MAX_BYTES = 1 << 20
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+def load_yaml(text: str) -> Any:
+    """Parse YAML safely, in C where PyYAML was built so.
+
+    Raises:
+        yaml.YAMLError: It is not YAML, or names a type that is not plain data.
+    """
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - the C or Python *safe* loader
+
+
 @dataclass(frozen=True)
 class YamlDocument:
     """A mapping read from a file.
@@ -75,7 +84,7 @@ def _parse(path: Path, text: str) -> YamlDocument:
         raise ConfigInvalidError(f"{path}:1: expected keys and values at the top level")
     lines: dict[tuple[str, ...], int] = {}
     _index_lines(path, node, (), lines)
-    return YamlDocument(path, yaml.load(text, Loader=_Loader), lines)  # noqa: S506 - the C or Python *safe* loader
+    return YamlDocument(path, load_yaml(text), lines)
 
 
 def _read_text(path: Path) -> str:

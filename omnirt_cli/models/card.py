@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from omnirt_cli.config_data import config_text
 from omnirt_cli.models.base import Variant
+from omnirt_cli.yaml_document import load_yaml
 
 
 class CardPart(BaseModel):
@@ -85,4 +85,4 @@ class ModelCard(CardPart):
 @lru_cache
 def model_card(model_id: str) -> ModelCard:
     """The card of a model that OmniRT knows."""
-    return ModelCard.model_validate(yaml.safe_load(config_text("models", f"{model_id}.yaml")))
+    return ModelCard.model_validate(load_yaml(config_text("models", f"{model_id}.yaml")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import wave
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.omnirt_cli_runs import ASSETS, checkout, generate_args, omnirt, read_report
+from tests.omnirt_cli_runs import ASSETS, CHECKOUTS, checkout, generate_args, omnirt, read_report
 
 QUIET = ("--json", "--progress", "never")
 
@@ -393,3 +394,27 @@ def _probe(path: Path) -> dict:  # type: ignore[type-arg]
 
 def _streams(path: Path) -> dict:  # type: ignore[type-arg]
     return {stream["codec_type"]: stream for stream in _probe(path)["streams"]}
+
+
+def test_a_checkout_that_opens_more_relative_files_gets_them(tmp_path: Path) -> None:
+    """The whole miniature is copied, for its checkouts share machinery; then one opens a file of its own."""
+    shutil.copytree(CHECKOUTS.parent, tmp_path / "miniature")
+    root = tmp_path / "miniature" / "checkouts" / "flashtalk_new"
+    (root / "flash_talk" / "configs" / "words.txt").write_text("found")
+    inference = root / "flash_talk" / "inference.py"
+    inference.write_text(
+        inference.read_text()
+        + '\nwith open("flash_talk/configs/words.txt") as file:\n    print("words:", file.read())\n'
+    )
+    output = tmp_path / "v.mp4"
+
+    done = omnirt(
+        *generate_args(output, *QUIET, "--max-chunks", "1"),
+        "--repo-path",
+        str(root),
+        "--python-executable",
+        sys.executable,
+    )
+
+    assert done.code == 0, done.stderr
+    assert b"words: found" in output.with_name("v.log").read_bytes()

@@ -1,0 +1,108 @@
+"""Both sides of verification, on the miniature: good renders pass, whatever they look like, and bad ones do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.omnirt_cli_runs import ASSETS, Finished, generate_args, omnirt
+
+QUIET = ("--json", "--progress", "never")
+SIZE = ("--size", "256*256")
+
+
+def _check(done: Finished, name: str) -> dict[str, Any]:
+    return next(check for check in done.report["checks"] if check["name"] == name)
+
+
+def _render(tmp_path: Path, *more: str, image: Path | None = None, fault: str = "") -> Finished:
+    env = {"MINIATURE_FAULT": fault} if fault else None
+    return omnirt(*generate_args(tmp_path / "v.mp4", *QUIET, *more, image=image), *SIZE, env=env)
+
+
+def _portrait(tmp_path: Path, change: Any) -> Path:
+    path = tmp_path / "changed.png"
+    change(Image.open(ASSETS / "portrait.png").convert("RGB")).save(path)
+    return path
+
+
+def test_the_shipped_portrait_passes_every_check(tmp_path: Path) -> None:
+    done = _render(tmp_path)
+
+    assert done.code == 0, done.stderr
+    assert {check["status"] for check in done.report["checks"]} == {"passed"}
+    assert abs(_check(done, "av_sync")["actual"]) < 60
+
+
+def test_a_dark_picture_with_a_dark_background_is_delivered(tmp_path: Path) -> None:
+    dark = _portrait(tmp_path, lambda image: Image.fromarray((np.asarray(image) * 0.12).astype(np.uint8)))
+
+    done = _render(tmp_path, image=dark)
+
+    assert done.code == 0, done.stderr
+    assert _check(done, "black")["status"] in ("passed", "warned")
+    assert _check(done, "frozen")["status"] == "passed"
+
+
+def test_a_small_face_before_a_still_background_is_not_taken_for_frozen(tmp_path: Path) -> None:
+    def small(image: Image.Image) -> Image.Image:
+        canvas = Image.new("RGB", (1200, 1200), (40, 60, 80))
+        canvas.paste(image.resize((300, 400)), (450, 420))
+        return canvas
+
+    done = _render(tmp_path, image=_portrait(tmp_path, small))
+
+    assert done.code == 0, done.stderr
+    assert _check(done, "frozen")["status"] == "passed"
+
+
+@pytest.mark.parametrize(("fault", "check"), [("black", "black"), ("frozen@chunk3", "frozen")])
+def test_a_bad_picture_is_refused_unless_it_is_allowed(fault: str, check: str, tmp_path: Path) -> None:
+    refused = _render(tmp_path, fault=fault)
+    allowed = _render(tmp_path, "--allow-black", "--allow-frozen", fault=fault)
+
+    assert refused.code == 13
+    assert _check(refused, check)["status"] == "failed"
+    assert allowed.code == 0, allowed.stderr
+    assert _check(allowed, check)["status"] == "warned"
+
+
+def test_fast_leaves_out_the_decode_and_says_so(tmp_path: Path) -> None:
+    done = _render(tmp_path, "--verify", "fast", fault="black")
+
+    assert done.code == 0, done.stderr
+    assert _check(done, "black")["status"] == "skipped"
+    assert _check(done, "frame_count")["status"] == "passed"
+
+
+def test_off_checks_nothing_and_says_so(tmp_path: Path) -> None:
+    done = _render(tmp_path, "--verify", "off", fault="black")
+
+    assert done.code == 0, done.stderr
+    assert _check(done, "file")["status"] == "skipped"
+
+
+def test_a_check_that_was_left_out_is_recorded_as_skipped(tmp_path: Path) -> None:
+    done = _render(tmp_path, "--skip-check", "frozen", fault="frozen@chunk3")
+
+    assert done.code == 0, done.stderr
+    assert _check(done, "frozen")["status"] == "skipped"
+    assert done.report["skipped_checks"] == ["frozen"]
+
+
+def test_silent_speech_may_give_a_silent_video(tmp_path: Path) -> None:
+    import wave
+
+    silent = tmp_path / "silent.wav"
+    with wave.open(str(silent), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(bytes(16000 * 2 * 3))
+
+    done = omnirt(*generate_args(tmp_path / "v.mp4", *QUIET, audio=silent), *SIZE)
+
+    assert done.code == 0, done.stderr
+    assert _check(done, "silent_audio")["status"] != "failed"
