@@ -10,8 +10,11 @@ import fcntl
 import os
 from typing import BinaryIO
 
-BLOCK_BYTES = 1 << 20
-"""The most that one read takes, and the size asked for the pipe: Linux's limit for an ordinary user."""
+BLOCK_BYTES = 1 << 17
+"""The most that one read takes: small enough to stay in the processor's cache while it is stored and read."""
+
+PIPE_BYTES = 1 << 20
+"""The size asked for the pipe: Linux's limit for an ordinary user."""
 
 
 class LogPump:
@@ -71,9 +74,9 @@ def write_all(sink: BinaryIO, block: bytes) -> None:
 
 
 def _enlarge_pipe(fd: int) -> None:
-    """Ask for a pipe that holds a block, so that a chatty child seldom waits for us."""
+    """Ask for a large pipe, so that a chatty child seldom waits for us."""
     try:
-        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, BLOCK_BYTES)
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     except (AttributeError, OSError):
         # Not Linux, not a pipe, or over the user's limit: the default size works too.
         return

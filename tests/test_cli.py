@@ -13,7 +13,7 @@ from omnirt_cli.app import COMMANDS
 from omnirt_cli.errors import ERRORS, PRECEDENCE, ExitCode
 from tests.omnirt_cli_runs import environment, omnirt
 
-HEAVY = re.compile(r"\b(torch|numpy|PIL|cv2|fastapi|ray|imageio|psutil|pynvml)\b")
+HEAVY = re.compile(r"\b(torch|numpy|PIL|ahocorasick_rs|cv2|fastapi|ray|imageio|psutil|pynvml)\b")
 
 
 def _imports(*args: str) -> set[str]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 import signal as signals
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from omnirt_cli.errors import ModelFailedError, OmniRTError
+from omnirt_cli.run import literals
 from omnirt_cli.run.failure_rules import (
     CHECKOUT_HINT,
     FALLBACK_HINT,
@@ -112,18 +114,18 @@ class FailureReader:
         self._first: list[Row] = []
         self._last: deque[Row] = deque(maxlen=LAST_LINES)
         self._left = 0
+        self._find_alarms = literals.finder(ALARMS)
 
     def read(self, lines: bytes) -> None:
         """Look through a run of complete lines."""
-        if not self._left and not any(alarm in lines for alarm in ALARMS):
-            return
-        alarms = dict.fromkeys(ALARMS, -1)
+        alarms = [start for _, start, _ in self._find_alarms(lines)]
         position = 0
         while position < len(lines):
             if not self._left:
-                position = _next_alarm(lines, position, alarms)
-            if position < 0:
-                return
+                ahead = bisect_left(alarms, position)
+                if ahead == len(alarms):
+                    return
+                position = _start_of_line(lines, alarms[ahead], position)
             position = self._take_line(lines, position)
 
     def rows(self) -> list[Row]:
@@ -185,16 +187,9 @@ def diagnose(
     return _from_exit_code(root or _Ending(None, exit_code))
 
 
-def _next_alarm(lines: bytes, position: int, alarms: dict[bytes, int]) -> int:
-    """Start of the next line with an alarm, or -1; `alarms` remembers where each was seen last."""
-    for alarm, seen in alarms.items():
-        if seen < position:
-            found = lines.find(alarm, position)
-            alarms[alarm] = len(lines) if found < 0 else found
-    nearest = min(alarms.values())
-    if nearest == len(lines):
-        return -1
-    return max(lines.rfind(b"\n", position, nearest), lines.rfind(b"\r", position, nearest), position - 1) + 1
+def _start_of_line(lines: bytes, position: int, first: int) -> int:
+    """Where the line at `position` starts, not before `first`."""
+    return max(lines.rfind(b"\n", first, position), lines.rfind(b"\r", first, position), first - 1) + 1
 
 
 def _line_end(lines: bytes, start: int) -> int:

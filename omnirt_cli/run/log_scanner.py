@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
-from operator import itemgetter
 from typing import NamedTuple
 
 from omnirt_cli.models.base import LogRule, MarkKind
+from omnirt_cli.run import literals
 
 LINE_BYTES = 1 << 16
 """Of a longer line only the head and the tail are kept, half of this each."""
@@ -44,16 +44,22 @@ class LogMark(NamedTuple):
         stamp_ms: The line's own wall-clock stamp in milliseconds from an arbitrary origin: only differences
             mean something, and the child's clock may jump.
         at_s: Monotonic time of arrival here.
+        line: From its own stamp on, or from where its rule fits.
         rank: From torchrun's `[rank1]: ` prefix, where there is one.
     """
 
     kind: MarkKind
     at_s: float
-    text: str
-    index: int | None = None
+    line: bytes
+    index: int | None = None  # type: ignore[assignment]  # stands for tuple.index, which nobody needs here
     value_ms: float | None = None
     stamp_ms: float | None = None
     rank: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The line for people, at most `TEXT_CHARS` of it."""
+        return plain(self.line, TEXT_CHARS)
 
 
 class LogScanner:
@@ -70,9 +76,9 @@ class LogScanner:
             rules: The lines to recognise.
             watch: Called with every run of complete lines, for a reader with needles of its own.
         """
-        self._rules: dict[bytes, list[LogRule]] = {}
-        for rule in rules:
-            self._rules.setdefault(rule.needle, []).append(rule)
+        needles = list(dict.fromkeys(rule.needle for rule in rules))
+        self._find = literals.finder(needles)
+        self._rules = [[rule for rule in rules if rule.needle == needle] for needle in needles]
         self._watch = watch
         self._pending = _PendingLine()
         self._tail = _Tail()
@@ -106,14 +112,23 @@ class LogScanner:
         if self._watch is not None:
             self._watch(lines)
         lines = _without_ansi(lines).replace(b"\r", b"\n")
-        found = [
-            (start + match.start(), _mark(rule.kind, line, match, at_s))
-            for needle, rules in self._rules.items()
-            for start, line in _lines_with(needle, lines)
-            for rule, match in _matches(needle, rules, line)
-        ]
-        found.sort(key=itemgetter(0))
-        return [mark for _, mark in found]
+        marks: list[LogMark] = []
+        for line, numbers in _lines_with(self._find(lines), lines):
+            if len(numbers) > 1:
+                marks += self._all_marks(line, numbers, at_s)
+                continue
+            for rule in self._rules[numbers[0]]:
+                match = rule.pattern.search(line)
+                if match:
+                    marks.append(_mark(rule.kind, line, match, at_s))
+        return marks
+
+    def _all_marks(self, line: bytes, numbers: Sequence[int], at_s: float) -> list[LogMark]:
+        """Every mark in a line with several literals: two ranks can write into the same one."""
+        rules = [rule for number in dict.fromkeys(numbers) for rule in self._rules[number]]
+        found = [(match, rule.kind) for rule in rules for match in rule.pattern.finditer(line)]
+        found.sort(key=lambda entry: entry[0].start())
+        return [_mark(kind, line, match, at_s) for match, kind in found]
 
 
 class _PendingLine:
@@ -169,17 +184,21 @@ def _last_state(row: bytes) -> bytes:
     return states[-1] if states else b""
 
 
-def _lines_with(needle: bytes, lines: bytes) -> Iterator[tuple[int, bytes]]:
-    """The lines that contain a literal, clipped, each with its position.
-
-    It is looked for in all the lines at once, so that a line that tells nothing costs almost nothing.
-    """
-    position = lines.find(needle)
-    while position >= 0:
+def _lines_with(hits: Sequence[tuple[int, int, int]], lines: bytes) -> Iterator[tuple[bytes, list[int]]]:
+    """The lines that contain literals, clipped, in order; and the literals' numbers."""
+    start = end = 0
+    numbers: list[int] = []
+    for number, position, _ in hits:
+        if position < end:
+            numbers.append(number)
+            continue
+        if numbers:
+            yield clip(lines[start:end]), numbers
         start = lines.rfind(b"\n", 0, position) + 1
         end = lines.find(b"\n", position)
-        yield start, clip(lines[start:end])
-        position = lines.find(needle, end)
+        numbers = [number]
+    if numbers:
+        yield clip(lines[start:end]), numbers
 
 
 def clip(line: bytes) -> bytes:
@@ -206,40 +225,27 @@ def plain(line: bytes, limit: int) -> str:
 def _without_ansi(lines: bytes) -> bytes:
     if b"\x1b" not in lines:
         return lines
-    rows = lines.splitlines(keepends=True)
+    rows = lines.splitlines()
     if max(map(len, rows)) > LINE_BYTES:
-        lines = b"".join(clip(row) for row in rows)
+        lines = b"".join(clip(row) + b"\n" for row in rows)
     return _ANSI.sub(b"", lines)
-
-
-def _matches(needle: bytes, rules: Sequence[LogRule], line: bytes) -> Iterator[tuple[LogRule, re.Match[bytes]]]:
-    """Every match in a line: two ranks can write into the same one, and each writes the literal."""
-    left = line.count(needle)
-    for rule in rules:
-        if not left:
-            return
-        for match in rule.pattern.finditer(line):
-            left -= 1
-            yield rule, match
 
 
 def _mark(kind: MarkKind, line: bytes, match: re.Match[bytes], at_s: float) -> LogMark:
     start = match.start()
     before = line[:start]
     stamp = _last(_STAMP, before) if before else None
-    rank = _last(_RANK, before) if before else None
-    if stamp:
-        start = stamp.start()
+    rank = _last(_RANK, before) if b"[rank" in before else None
     groups = match.groupdict()
     index, seconds = _number(groups.get("index")), _number(groups.get("seconds"))
     return LogMark(
         kind,
         at_s,
-        text=plain(line[start:], TEXT_CHARS),
-        index=None if index is None else int(index),
-        value_ms=None if seconds is None else seconds * 1000,
-        stamp_ms=_stamp_ms(stamp[0]) if stamp else None,
-        rank=int(rank[1]) if rank else None,
+        line[stamp.start() if stamp else start :],
+        None if index is None else int(index),
+        None if seconds is None else seconds * 1000,
+        _stamp_ms(stamp[0]) if stamp else None,
+        int(rank[1]) if rank else None,
     )
 
 

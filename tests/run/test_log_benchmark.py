@@ -1,4 +1,4 @@
-"""The log benchmark, small: it reads every chunk line of both profiles, in flat memory."""
+"""The log benchmark, small: it reads every chunk line of every profile, in flat memory."""
 
 from __future__ import annotations
 
@@ -23,11 +23,19 @@ def logs() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize(("profile", "size_mb"), [("noisy", 20.0), ("dense", 5.0)])
+@pytest.mark.parametrize(("profile", "size_mb"), [("day", 20.0), ("flood", 20.0), ("recorded", 3.0)])
 def test_a_long_log_is_read_whole_in_flat_memory(
     logs: ModuleType, tmp_path: Path, profile: str, size_mb: float
 ) -> None:
     result = logs.measure(profile, size_mb, 1, tmp_path)
     assert result.size_mb >= size_mb
     assert result.growth_mb < logs.TARGET_GROWTH_MB
+    assert result.ours[0].cpu_s > 0
     assert (tmp_path / f"{profile}.copy").read_bytes() == (tmp_path / f"{profile}.log").read_bytes()
+
+
+def test_the_profiles_tell_as_much_as_they_claim(logs: ModuleType) -> None:
+    shares = {name: logs.telling_share(text()) for name, text in logs.PROFILES.items()}
+    assert 0.03 < shares["day"] < 0.06
+    assert shares["flood"] < 0.01
+    assert 0.4 < shares["recorded"] < 0.6

@@ -77,6 +77,21 @@ def test_colour_is_stripped() -> None:
     assert MarkKind.FINISHED in [mark.kind for mark in marks]
 
 
+def test_a_colour_sequence_that_never_ends_swallows_no_line() -> None:
+    assert [mark.index for mark in scan(b"\x1b]0;title\n" + CHUNK_LINE + b"\n\x1b[1;\n" + CHUNK_LINE + b"\n\x07")] == [
+        3,
+        3,
+    ]
+
+
+def test_marks_of_several_rules_come_in_the_order_of_the_text() -> None:
+    text = (recording("flashtalk_old.ok.2p").output,) * 2
+    kinds = [mark.kind for mark in scan(*text)]
+    assert kinds == [mark.kind for mark in scan(b"".join(text))]
+    chunk = [MarkKind.DENOISE_STEP] * 4 + [MarkKind.VAE_DECODE, MarkKind.CHUNK]
+    assert kinds == [MarkKind.READY, *chunk * 8, MarkKind.FINISHED] * 2
+
+
 def test_garbage_around_and_inside_a_line_does_no_harm() -> None:
     (mark,) = scan(b"\xff\xfe\0\0\n\0" + CHUNK_LINE + b"\0\xff\n\x80\n")
     assert mark.index == 3

@@ -29,7 +29,7 @@ def replay(name: str, rules: tuple[LogRule, ...] = FLASHTALK_RULES) -> TimingBui
 
 
 def mark(kind: MarkKind, at_s: float, **values: float | int | None) -> LogMark:
-    return LogMark(kind=kind, at_s=at_s, text="", **values)  # type: ignore[arg-type]
+    return LogMark(kind=kind, at_s=at_s, line=b"", **values)  # type: ignore[arg-type]
 
 
 def chunks_at(*ends: tuple[int | None, float]) -> TimingBuilder:
