@@ -8,6 +8,7 @@ from omnirt_cli import console
 from omnirt_cli.run.events import (
     BaseEvent,
     ChunkFinished,
+    LogLine,
     RunFinished,
     RunStarted,
     Stage,
@@ -48,12 +49,19 @@ class PlainDisplay:
             return f"{STAGE_WORDS[event.stage]}: {event.duration_ms / 1000:.1f} s"
         if isinstance(event, ChunkFinished):
             return chunk_line(event)
-        if isinstance(event, Warned):
-            return f"warning: {event.message}"
-        return None
+        return notice(event)
 
     def close(self) -> None:
         """Nothing to put away."""
+
+
+def notice(event: BaseEvent) -> str | None:
+    """What a person should see whatever the display: OmniRT's warnings and the script's."""
+    if isinstance(event, Warned):
+        return f"warning: {event.message}"
+    if isinstance(event, LogLine):
+        return f"script: {event.text}"
+    return None
 
 
 def chunk_line(event: ChunkFinished) -> str:
@@ -98,8 +106,8 @@ class LiveDisplay:
         """Update the display."""
         if isinstance(event, RunStarted):
             self._start(event)
-        elif isinstance(event, Warned):
-            self._progress.console.print(f"warning: {event.message}", style="yellow", markup=False, highlight=False)
+        elif (text := notice(event)) is not None:
+            self._progress.console.print(text, style="yellow", markup=False, highlight=False)
         elif isinstance(event, RunFinished):
             self.close()
         elif self._task is not None:
@@ -127,8 +135,9 @@ class WarningsOnly:
 
     def __call__(self, event: BaseEvent) -> None:
         """Print a warning's line."""
-        if isinstance(event, Warned):
-            console.tell(f"warning: {event.message}")
+        text = notice(event)
+        if text is not None:
+            console.tell(text)
 
     def close(self) -> None:
         """Nothing to put away."""

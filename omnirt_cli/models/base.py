@@ -159,6 +159,8 @@ class MarkKind(str, Enum):
     MOTION_ENCODE = "motion_encode"
     SAVED = "saved"
     FINISHED = "finished"
+    NOTE = "note"
+    """A warning or an error of the script's own logger."""
     FELL_BACK = "fell_back"
     """The checkout gave up something that was asked for and goes on (quantizing that failed)."""
 

@@ -6,7 +6,6 @@ Variants: `public` (6907de1 and later), `public-old` (before it), `ascend` (an N
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,8 +14,6 @@ from omnirt_cli.models.base import (
     Backend,
     Geometry,
     KnobValue,
-    LogRule,
-    MarkKind,
     ModelInfo,
     ScriptRequest,
     Variant,
@@ -116,13 +113,6 @@ class FlashHeadAdapter(SoulXScriptAdapter):
     # The script replaces `.mp4` everywhere in the path to name its silent video.
     result_name = "result.mp4"
     silent_name = "result_tmp.mp4"
-    own_log_rules = (
-        LogRule(
-            MarkKind.FELL_BACK,
-            b"Error processing ",
-            re.compile(rb"\bget_image\b[^\r\n]*Error processing \S"),
-        ),
-    )
 
     def recognise(self, checkout: CheckoutFacts) -> Variant:
         """See base."""

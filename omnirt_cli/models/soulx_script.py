@@ -589,5 +589,7 @@ LOG_RULES = (
     LogRule(MarkKind.MOTION_ENCODE, b"encode motion frames: ", re.compile(rb"encode motion frames: " + _SECONDS)),
     LogRule(MarkKind.SAVED, b"Saving generated video to ", re.compile(rb"Saving generated video to \S")),
     LogRule(MarkKind.FINISHED, b"Finished.", re.compile(rb"[ m]Finished\.(?:\x1b\[\d+m|\s)*$")),
+    # loguru pads its levels to eight characters.
+    *(LogRule(MarkKind.NOTE, level, re.compile(re.escape(level))) for level in (b"| WARNING  |", b"| ERROR    |")),
 )
 """Lines of FlashTalk's and FlashHead's scripts, the same in every known variant."""

@@ -34,6 +34,8 @@ STOP_BOUND_S = 3.5
 """How long after the grace the guard has to end what ignores TERM, before its run is called unstoppable."""
 
 MEMORY_EVERY_S = 1.0
+NOTES_AT_MOST = 50
+"""Lines of the script that a run's events repeat; all of them are in its log."""
 
 
 class StopReason(str, Enum):
@@ -101,6 +103,7 @@ class ColdRun:
         self._last_word: Done | GuardLost | None = None
         self._chunks: list[ChunkInfo] = []
         self._steps = 0
+        self._notes = 0
         self._last_output = 0.0
         self._eof = False
 
@@ -250,6 +253,8 @@ class ColdRun:
                 self._note_step(mark)
             elif mark.kind is MarkKind.FELL_BACK:
                 self._fell_back = mark.text
+            elif mark.kind is MarkKind.NOTE:
+                self._pass_on(mark)
             if chunk is not None:
                 self._note_chunk(chunk)
 
@@ -258,6 +263,12 @@ class ColdRun:
             StepFinished(chunk=len(self._chunks), step=self._steps, duration_ms=round(mark.value_ms or 0.0, 3))
         )
         self._steps += 1
+
+    def _pass_on(self, mark: LogMark) -> None:
+        """Show a warning of the script's own and keep it for the report, unless it has said too many already."""
+        self._notes += 1
+        if self._notes <= NOTES_AT_MOST:
+            self._recorder.pass_on(mark.text, mark.rank)
 
     def _note_chunk(self, chunk: ChunkInfo) -> None:
         self._chunks.append(chunk)

@@ -99,7 +99,7 @@ class ChunkFinished(BaseEvent):
 
 
 class LogLine(BaseEvent):
-    """A line of the child's output that a person may want to see (warnings, errors, the first of each kind)."""
+    """A warning or an error of the script's own logger; the first fifty of a run."""
 
     event: Literal["log_line"] = "log_line"
     text: str

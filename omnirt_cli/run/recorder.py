@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from omnirt_cli.errors import OmniRTError
 from omnirt_cli.files import write_atomic
 from omnirt_cli.output_paths import OutputPaths
-from omnirt_cli.run.events import BaseEvent, Listener, RunFinished, Stage, StageFinished, StageStarted, Warned
+from omnirt_cli.run.events import BaseEvent, Listener, LogLine, RunFinished, Stage, StageFinished, StageStarted, Warned
 from omnirt_cli.run.report import RunReport
 
 
@@ -75,6 +75,11 @@ class Recorder:
             return
         self.report.warnings.append(message)
         self.emit(Warned(message=message))
+
+    def pass_on(self, text: str, rank: int | None) -> None:
+        """Note a warning that the script itself logged."""
+        self.report.warnings.append(f"script: {text}")
+        self.emit(LogLine(text=text, rank=rank))
 
     def save(self) -> None:
         """Put the report on disk.

@@ -119,6 +119,7 @@ def test_quantizing_that_fell_back_is_a_failed_run(tmp_path: Path) -> None:
 
     assert done.code == 10
     assert "quantiz" in done.report["error"]["message"]
+    assert "script: " in done.stderr, "the script's own warning is shown while it runs"
     assert not output.exists()
 
 
