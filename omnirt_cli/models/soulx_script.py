@@ -91,7 +91,7 @@ class SoulXScriptAdapter(ModelAdapter):
     fallback_params: ClassVar[Mapping[str, Any]]
     result_name: ClassVar[str]
     silent_name: ClassVar[str]
-    own_log_rules: ClassVar[tuple[LogRule, ...]]
+    own_log_rules: ClassVar[tuple[LogRule, ...]] = ()
 
     # --- what a model states ----------------------------------------------------------------------
 
