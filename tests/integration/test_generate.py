@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import wave
@@ -12,7 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.omnirt_cli_runs import ASSETS, CHECKOUTS, checkout, generate_args, omnirt, read_report
+from tests.omnirt_cli_runs import (
+    ASSETS,
+    CHECKOUTS,
+    checkout,
+    environment,
+    finish,
+    generate_args,
+    log_has,
+    omnirt,
+    read_report,
+    start,
+    wait_for,
+)
 
 QUIET = ("--json", "--progress", "never")
 
@@ -358,8 +372,6 @@ def test_python_api_errors_carry_code_hint_and_report(tmp_path: Path) -> None:
 
 
 def test_two_runs_to_one_output_do_not_mix(tmp_path: Path) -> None:
-    from tests.omnirt_cli_runs import finish, start, wait_for
-
     output = tmp_path / "v.mp4"
     first = start(*generate_args(output, "--max-chunks", "1"), env={"MINIATURE_CHUNK_S": "3"})
     wait_for(lambda: (tmp_path / "v.report.json").exists(), what="the first run's report")
@@ -371,8 +383,6 @@ def test_two_runs_to_one_output_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_a_closed_stdout_changes_no_exit_code(tmp_path: Path) -> None:
-    from tests.omnirt_cli_runs import environment
-
     command = shlex.join([sys.executable, "-m", "omnirt", *generate_args(Path("v.mp4"), "--max-chunks", "1", "--json")])
     script = f"set -o pipefail; {command} | true"
     done = subprocess.run(
@@ -418,3 +428,39 @@ def test_a_checkout_that_opens_more_relative_files_gets_them(tmp_path: Path) -> 
 
     assert done.code == 0, done.stderr
     assert b"words: found" in output.with_name("v.log").read_bytes()
+
+
+def test_crons_bare_environment_gives_the_same_result(tmp_path: Path) -> None:
+    """No HOME, no locale, a short PATH, a strict umask, names that ASCII does not have."""
+    output = tmp_path / "über 漢字.mp4"
+    bare = {"PATH": os.defpath, "LC_ALL": "C", "PYTHONPATH": environment(None)["PYTHONPATH"], "MINIATURE_TORCH": "0"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "omnirt", *generate_args(output, *QUIET, "--max-chunks", "1")],
+        env=bare,
+        cwd="/",
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        umask=0o077,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["outputs"][0]["path"] == str(output)
+    assert output.stat().st_mode & 0o777 == 0o600
+
+
+def test_under_nohup_a_hangup_does_not_cancel(tmp_path: Path) -> None:
+    output = tmp_path / "v.mp4"
+    process = subprocess.Popen(
+        ["nohup", sys.executable, "-m", "omnirt", *generate_args(output, *QUIET, "--max-chunks", "1")],
+        env=environment({"MINIATURE_CHUNK_S": "2"}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
+    wait_for(lambda: log_has(output, "Data preparation done"), what="the running script")
+
+    process.send_signal(signal.SIGHUP)
+
+    assert finish(process).code == 0
