@@ -128,7 +128,7 @@ class _Planner:
         flags = self._request.config.said()
         self._draft.settings = resolve(adapter.info.key, flags, self._request_file, self._around)
         self._draft.warnings += self._draft.settings.warnings
-        self._draft.checks = _with_skips(self._draft.checks, check_names(self._get("skip_check") or ()))
+        self._draft.checks.leave_out(check_names(self._get("skip_check") or ()))
         self._refuse_foreign_knobs()
 
     def _refuse_foreign_knobs(self) -> None:
@@ -538,12 +538,6 @@ def knob_names() -> frozenset[str]:
         for name, info in Config.model_fields.items()
         if option_facts(info).get("panel") in KNOB_PANELS and name != "preset"
     )
-
-
-def _with_skips(checks: CheckList, skip: frozenset[str]) -> CheckList:
-    fresh = CheckList(skip)
-    fresh.checks, fresh.errors = checks.checks, checks.errors
-    return fresh
 
 
 def _default(value: Any, otherwise: float) -> float:

@@ -69,10 +69,14 @@ class CheckList:
         errors: What failed, in order.
     """
 
-    def __init__(self, skip: frozenset[str] = frozenset()) -> None:
+    def __init__(self) -> None:
         self.checks: list[Check] = []
         self.errors: list[OmniRTError] = []
-        self._skip = skip
+        self._skip: frozenset[str] = frozenset()
+
+    def leave_out(self, names: frozenset[str]) -> None:
+        """Skip these checks from now on."""
+        self._skip = names
 
     def run(self, name: CheckName, check: Callable[[], Found], *, detail: str | None = None) -> Found | None:
         """Run one check; its finding, or None where it failed or was left out."""

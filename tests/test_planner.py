@@ -239,3 +239,16 @@ def test_every_value_of_a_plan_has_a_source(tmp_path: Path) -> None:
     assert document.sources["seed"] == "flag"
     assert set(document.config) <= set(document.sources)
     json.loads(document.model_dump_json())
+
+
+def test_a_disk_without_room_is_told_before_the_launch_and_may_be_left_to_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omnirt_cli.planner.BYTES_PER_PIXEL_SECOND", 1e9)
+
+    refused = plan(tmp_path, "soulx-flashtalk-14b", backend="cpu")
+    left = plan(tmp_path, "soulx-flashtalk-14b", backend="cpu", skip_check=("disk",))
+
+    assert error(refused).exit_status == 73
+    assert "MiB free" in error(refused).message
+    assert left.require().skipped_checks == ("disk",)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,3 +140,28 @@ def test_lips_that_do_not_follow_the_speech_are_warned_about(fault: str, lag: fl
         assert sync["actual"] is None
     else:
         assert abs(abs(sync["actual"]) - lag * 1000) <= 80
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for the inputs and for little more."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=850k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this user may not mount a file system here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_that_fills_up_in_mid_run_is_an_io_error_and_keeps_what_there_was(tiny_disk: Path) -> None:
+    output = tiny_disk / "video.mp4"
+    output.write_bytes(OLD_VIDEO)
+
+    done = omnirt(*generate_args(output, "--json", "--skip-check", "disk"), "--size", "256*256")
+
+    assert done.code == 74, done.stderr
+    assert done.report["error"]["code"] == "io_error"
+    assert output.read_bytes() == OLD_VIDEO
+    assert scratch_dirs(tiny_disk) == []
+    assert marked_processes(done.report["run_id"]) == []
