@@ -112,6 +112,12 @@ class Plan:
     skipped_checks: tuple[str, ...]
 
     @property
+    def size_is_known(self) -> bool:
+        """Whether the checkout or the user says how large the picture is; else the model's usual size is a guess."""
+        size = self.config.get("size")
+        return bool(self.checkout.infer_params) or (size is not None and size.source != "model default")
+
+    @property
     def cwd(self) -> Path:
         """Where the script runs."""
         return self.checkout.path if self.launch.in_checkout else self.scratch

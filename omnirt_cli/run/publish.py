@@ -117,11 +117,21 @@ def verify(plan: Plan, video: Path) -> tuple[list[Check], VideoFacts | None]:
         allow_frozen=plan.verify.allow_frozen,
     )
     verification = verify_video(video, expectation, mode="fast" if plan.verify.mode == "fast" else "full")
-    return [_unless_skipped(check, plan.verify.skip) for check in verification.checks], verification.facts
+    checks = [_unless_skipped(check, plan.verify.skip) for check in verification.checks]
+    if not plan.size_is_known:
+        checks = [_unless_guessed(check) for check in checks]
+    return checks, verification.facts
 
 
 def _unless_skipped(check: Check, skip: frozenset[str]) -> Check:
     return skipped(check.name, "left out by --skip-check") if check.name in skip else check
+
+
+def _unless_guessed(check: Check) -> Check:
+    if check.name != "size" or check.status is not CheckStatus.FAILED:
+        return check
+    why = "nothing in this checkout tells its size; the expected one is the model's usual"
+    return check.model_copy(update={"status": CheckStatus.WARNED, "detail": why})
 
 
 def refuse_invalid(checks: list[Check]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,34 @@ def test_silent_speech_may_give_a_silent_video(tmp_path: Path) -> None:
 
     assert done.code == 0, done.stderr
     assert _check(done, "silent_audio")["status"] != "failed"
+
+
+UNKNOWN_SCRIPT = """
+import argparse, subprocess
+parser = argparse.ArgumentParser()
+for flag in ("--ckpt_dir", "--wav2vec_dir", "--save_file", "--input_prompt", "--cond_image", "--audio_path"):
+    parser.add_argument(flag)
+parser.add_argument("--audio_encode_mode")
+parser.add_argument("--base_seed", type=int)
+args = parser.parse_args()
+subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=s=64x64:r=25:d=12", "-i", args.audio_path,
+                "-c:v", "libx264", "-bf", "0", "-c:a", "aac", args.save_file], check=True)
+"""
+
+
+def test_a_checkout_that_says_nothing_of_its_size_is_not_held_to_a_guess(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    (checkout / "models").mkdir(parents=True)
+    (checkout / "generate_video.py").write_text(UNKNOWN_SCRIPT)
+    args = generate_args(
+        tmp_path / "v.mp4", *QUIET, "--repo-path", str(checkout), "--python-executable", sys.executable
+    )
+    position = args.index("--size")
+    del args[position : position + 2]
+
+    done = omnirt(*args, "--ckpt-dir", "models", "--wav2vec-dir", "models")
+
+    assert done.code == 0, done.stderr
+    assert done.report["checkout"]["variant"] == "unrecognised"
+    assert _check(done, "size")["status"] == "warned"
+    assert done.report["artifacts"][0]["width"] == 64
