@@ -1,0 +1,66 @@
+"""Whatever a script prints: the log is byte for byte, memory stays bounded, the chunks are still counted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.omnirt_cli_runs import environment, generate_args, read_report
+
+SCRIPT = """
+import argparse, hashlib, os, subprocess, sys
+parser = argparse.ArgumentParser()
+for flag in ("--ckpt_dir", "--wav2vec_dir", "--save_file", "--input_prompt", "--cond_image", "--audio_path"):
+    parser.add_argument(flag)
+parser.add_argument("--audio_encode_mode")
+parser.add_argument("--base_seed", type=int)
+args = parser.parse_args()
+digest = hashlib.sha256()
+
+def put(data):
+    digest.update(data)
+    while data:
+        data = data[os.write(2, data):]
+
+put(b"INFO | x - Data preparation done. Start to generate video...\\n")
+for number in range(100):
+    put((b"x" * 1023 + b"\\xff") * 1024)
+put(b"\\r 50%|...\\x00\\x1b[31m\\xfe\\r")
+for chunk in range(3):
+    put(b"\\r%d%%|###| 1/3" % chunk)
+    put(b"2026-11-20 10:12:5%d.948 | INFO     | x:y:1 - Generate video chunk-%d done, " % (chunk, chunk))
+    put(b"cost time: 0.90s\\n")
+open(os.environ["DIGEST"], "w").write(digest.hexdigest())
+source = ["-f", "lavfi", "-i", "testsrc=s=128x128:r=25:d=12"]
+subprocess.run(["ffmpeg", "-v", "quiet", *source, "-c:v", "libx264", "-bf", "0", args.save_file], check=True)
+"""
+
+
+def test_a_line_of_100_mb_and_binary_garbage(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    (checkout / "models").mkdir(parents=True)
+    (checkout / "generate_video.py").write_text(SCRIPT)
+    output, digest = tmp_path / "v.mp4", tmp_path / "digest"
+    where = ["--repo-path", str(checkout), "--python-executable", sys.executable]
+    models = ["--ckpt-dir", "models", "--wav2vec-dir", "models"]
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "omnirt", *generate_args(output, "--progress", "never", *where, *models)],
+        env=environment({"DIGEST": str(digest)}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    stderr = process.stderr.read() if process.stderr else b""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.stderr:
+        process.stderr.close()
+
+    assert process.returncode == 0, stderr
+    assert hashlib.sha256(output.with_name("v.log").read_bytes()).hexdigest() == digest.read_text()
+    assert read_report(output)["timings"]["chunk_count"] == 3
+    assert usage.ru_maxrss < 300 * 1024, "kilobytes; numpy and the verification are in it"
