@@ -39,7 +39,7 @@ class MemoryRow(CardPart):
         when: The same as knobs; the first row whose knobs all agree is the one that holds.
         per_device_gib: On each device; every process holds all weights.
         aggregate_gib: Over all devices, where only that was published.
-        kind: `measured` by somebody on a device, or `published` as a claim.
+        kind: `measured` by somebody on a device, `published` as a claim, or `estimated` by us from what is known.
     """
 
     mode: str
