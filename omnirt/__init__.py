@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from omnirt_cli.engine import generate
     from omnirt_cli.errors import OmniRTError
     from omnirt_cli.planner import draft_plan
+    from omnirt_cli.report import Artifact, GenerateResult, RunReport
     from omnirt_cli.run.cancel import CancelToken
-    from omnirt_cli.run.report import Artifact, GenerateResult, RunReport
 
 _HOMES = {
     "generate": "omnirt_cli.engine",
     "draft_plan": "omnirt_cli.planner",
     "CancelToken": "omnirt_cli.run.cancel",
     "OmniRTError": "omnirt_cli.errors",
-    "Artifact": "omnirt_cli.run.report",
-    "GenerateResult": "omnirt_cli.run.report",
-    "RunReport": "omnirt_cli.run.report",
+    "Artifact": "omnirt_cli.report",
+    "GenerateResult": "omnirt_cli.report",
+    "RunReport": "omnirt_cli.report",
 }
 
 __all__ = [

@@ -22,7 +22,7 @@ from omnirt_cli.models.base import (
 from omnirt_cli.output_paths import OutputPaths, scratch_place
 from omnirt_cli.plan import Launch, Plan, PlanDocument
 from omnirt_cli.preflight import CheckList
-from omnirt_cli.run.report import ExpectedInfo
+from omnirt_cli.report import ExpectedInfo
 from omnirt_cli.secrets import without_secrets
 from omnirt_cli.settings import Settings
 

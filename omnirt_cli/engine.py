@@ -39,13 +39,13 @@ from omnirt_cli.inputs import InputLooks
 from omnirt_cli.output_paths import OutputPaths
 from omnirt_cli.plan import Plan
 from omnirt_cli.planner import draft_plan
+from omnirt_cli.report import GenerateResult
 from omnirt_cli.request import Audio2VideoRequest
 from omnirt_cli.run import reporting
 from omnirt_cli.run.cancel import CancelToken, Interrupted
 from omnirt_cli.run.cold import ChildOutcome, ColdRun
 from omnirt_cli.run.events import Listener, RunStarted, Stage
 from omnirt_cli.run.recorder import Recorder
-from omnirt_cli.run.report import GenerateResult
 from omnirt_cli.run.run_log import RunLog
 from omnirt_cli.run.scratch import Scratch, complete_interrupted
 from omnirt_cli.run.timings import TimingBuilder

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 from omnirt_cli.errors import OmniRTError
-from omnirt_cli.run.report import GenerateResult, RunReport, RunStatus
+from omnirt_cli.report import GenerateResult, RunReport, RunStatus
 from omnirt_cli.run.reporting import error_info
 from omnirt_cli.run.stamps import utc_now
 

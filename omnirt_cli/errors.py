@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from omnirt_cli.run.report import RunReport
+    from omnirt_cli.report import RunReport
 
 
 class ExitCode(IntEnum):

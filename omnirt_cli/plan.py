@@ -25,7 +25,7 @@ from omnirt_cli.models.base import (
     Variant,
 )
 from omnirt_cli.output_paths import OutputPaths
-from omnirt_cli.run.report import ExpectedInfo
+from omnirt_cli.report import ExpectedInfo
 
 if TYPE_CHECKING:
     from omnirt_cli.checkout import CheckoutFacts

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TypeVar
 
+from omnirt_cli.checks import Check, failed, passed, skipped, warned
 from omnirt_cli.errors import OmniRTError, UsageError, most_telling
-from omnirt_cli.run.checks import Check, failed, passed, skipped, warned
 from omnirt_cli.yaml_document import nearest
 
 Found = TypeVar("Found")

@@ -31,8 +31,8 @@ from pydantic import TypeAdapter
 from omnirt_cli.app import COMMANDS
 from omnirt_cli.errors import ERRORS
 from omnirt_cli.models import registry
+from omnirt_cli.report import ChunkInfo, ErrorInfo, RunReport
 from omnirt_cli.run import events
-from omnirt_cli.run.report import ChunkInfo, ErrorInfo, RunReport
 from omnirt_cli.settings import file_layer, read_request
 from tests.omnirt_cli_runs import ASSETS, CHECKOUTS, ROOT, environment, generate_args, omnirt
 

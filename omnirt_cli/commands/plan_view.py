@@ -7,10 +7,10 @@ import shlex
 import typer
 
 from omnirt_cli import console
+from omnirt_cli.checks import Check, CheckStatus
 from omnirt_cli.cli_options import RequestFlags
 from omnirt_cli.draft import Draft, plan_document
 from omnirt_cli.planner import draft_plan
-from omnirt_cli.run.checks import Check, CheckStatus
 
 _SIGNS = {
     CheckStatus.PASSED: "ok  ",

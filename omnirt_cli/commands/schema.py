@@ -41,9 +41,9 @@ def schema_of(name: str) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     from omnirt_cli.plan import PlanDocument
+    from omnirt_cli.report import GenerateResult, RunReport
     from omnirt_cli.request import Audio2VideoRequest
     from omnirt_cli.run.events import Event
-    from omnirt_cli.run.report import GenerateResult, RunReport
 
     documents: dict[str, Any] = {
         "request": Audio2VideoRequest,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from omnirt_cli.checks import Check, failed, passed, skipped, warned
 from omnirt_cli.media import motion
 from omnirt_cli.media.audio import SAMPLE_RATE, SILENT_PEAK_DBFS, Speech
 from omnirt_cli.media.decode import Decoded
 from omnirt_cli.media.expectation import Expectation
 from omnirt_cli.media.motion import Bools, Floats, PowerMeter, Run
-from omnirt_cli.run.checks import Check, failed, passed, skipped, warned
 
 BLACK_RUN_S = 0.5
 """A shorter dark moment (a fade, a blink of the encoder) only warns."""

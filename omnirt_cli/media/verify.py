@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from omnirt_cli.checks import Check, CheckStatus, failed, passed, skipped
 from omnirt_cli.errors import InputMissingError
 from omnirt_cli.media.expectation import Expectation
 from omnirt_cli.media.streams import PictureStream, SoundStream, Streams, read_streams, start_probe
-from omnirt_cli.run.checks import Check, CheckStatus, failed, passed, skipped
 
 if TYPE_CHECKING:
     from omnirt_cli.media.decode import Decoded

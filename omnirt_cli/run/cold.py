@@ -18,13 +18,13 @@ from launchers.process import Done, ExitStatus, GuardedProcess, GuardLost, Proce
 from launchers.pump import LogPump
 from omnirt_cli.models.base import MarkKind
 from omnirt_cli.plan import Plan
+from omnirt_cli.report import ChunkInfo
 from omnirt_cli.run.cancel import CancelToken
 from omnirt_cli.run.events import ChunkFinished, Stage, StepFinished
 from omnirt_cli.run.failure import Failure, FailureReader, diagnose
 from omnirt_cli.run.host_memory import HostMemory
 from omnirt_cli.run.log_scanner import LogMark, LogScanner
 from omnirt_cli.run.recorder import Recorder
-from omnirt_cli.run.report import ChunkInfo
 from omnirt_cli.run.timings import TimingBuilder
 
 LOADING_STALL_S = 1800.0

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from omnirt_cli.run.report import RunStatus
+from omnirt_cli.report import RunStatus
 
 
 class Stage(str, Enum):

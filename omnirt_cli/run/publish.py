@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnirt_cli import __version__
+from omnirt_cli.checks import Check, CheckStatus, skipped
 from omnirt_cli.errors import OutputInvalidError, OutputUncreatableError
 from omnirt_cli.media.deliver import deliver
 from omnirt_cli.media.files import sha256_of
@@ -19,8 +20,7 @@ from omnirt_cli.media.streams import read_streams, start_probe
 from omnirt_cli.media.verify import Expectation, VideoFacts, verify_video
 from omnirt_cli.models.base import KnobValue
 from omnirt_cli.plan import Plan
-from omnirt_cli.run.checks import Check, CheckStatus, skipped
-from omnirt_cli.run.report import Artifact
+from omnirt_cli.report import Artifact
 from omnirt_cli.run.scratch import Scratch
 
 

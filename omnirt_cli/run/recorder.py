@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from omnirt_cli.errors import OmniRTError
 from omnirt_cli.files import write_atomic
 from omnirt_cli.output_paths import OutputPaths
+from omnirt_cli.report import RunReport
 from omnirt_cli.run.events import BaseEvent, Listener, LogLine, RunFinished, Stage, StageFinished, StageStarted, Warned
-from omnirt_cli.run.report import RunReport
 
 
 class Recorder:

@@ -14,15 +14,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from omnirt_cli import __version__
+from omnirt_cli.checks import Check, CheckStatus
 from omnirt_cli.draft import Draft, plan_document
 from omnirt_cli.errors import CancelledRunError, ModelFailedError, OmniRTError, RunTimeoutError
 from omnirt_cli.files import storage_error
 from omnirt_cli.models.base import Backend
 from omnirt_cli.plan import Plan
-from omnirt_cli.run.checks import Check, CheckStatus
-from omnirt_cli.run.cold import ChildOutcome, StopReason
-from omnirt_cli.run.failure import Failure
-from omnirt_cli.run.report import (
+from omnirt_cli.report import (
     CheckoutInfo,
     CommandInfo,
     DeviceInfo,
@@ -32,6 +30,8 @@ from omnirt_cli.run.report import (
     RunReport,
     RunStatus,
 )
+from omnirt_cli.run.cold import ChildOutcome, StopReason
+from omnirt_cli.run.failure import Failure
 from omnirt_cli.run.stamps import utc_now
 from omnirt_cli.run.timings import TimingBuilder
 from omnirt_cli.secrets import without_secrets

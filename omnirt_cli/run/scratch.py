@@ -19,7 +19,7 @@ from pathlib import Path
 from launchers.sweep import kill_marked
 from omnirt_cli.files import write_atomic
 from omnirt_cli.output_paths import OutputPaths
-from omnirt_cli.run.report import ErrorInfo, RunReport, RunStatus
+from omnirt_cli.report import ErrorInfo, RunReport, RunStatus
 from omnirt_cli.run.stamps import utc_now
 
 LOCK_NAME = ".lock"

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from omnirt_cli.models.base import MarkKind
+from omnirt_cli.report import ChunkInfo
 from omnirt_cli.run.log_scanner import LogMark
-from omnirt_cli.run.report import ChunkInfo
 
 CLOCK_TOLERANCE_MS = 2000.0
 """How far a line's own stamp may be from its arrival before it is taken for a clock that was set."""

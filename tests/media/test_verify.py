@@ -8,9 +8,9 @@ import pytest
 from conftest import SECONDS
 from makers import FPS, RATE, Head, ffmpeg, voice, write_wav
 
+from omnirt_cli.checks import Check, CheckStatus
 from omnirt_cli.media.audio import Speech, inspect_audio
 from omnirt_cli.media.verify import Expectation, Verification, verify_video
-from omnirt_cli.run.checks import Check, CheckStatus
 
 NAMES = [
     "file",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from omnirt_cli.run.report import RunReport, RunStatus
+from omnirt_cli.report import RunReport, RunStatus
 from omnirt_cli.run.scratch import ABANDONED_AFTER_S, Scratch, complete_interrupted
 
 

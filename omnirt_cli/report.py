@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from omnirt_cli.run.checks import Check
+from omnirt_cli.checks import Check
 
 SCHEMA_VERSION = "2.0.0"
 
