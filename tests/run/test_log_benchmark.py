@@ -39,3 +39,13 @@ def test_the_profiles_tell_as_much_as_they_claim(logs: ModuleType) -> None:
     assert 0.03 < shares["day"] < 0.06
     assert shares["flood"] < 0.01
     assert 0.4 < shares["recorded"] < 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("profile", ["day", "flood"])
+def test_a_gigabyte_is_read_in_flat_memory(logs: ModuleType, tmp_path: Path, profile: str) -> None:
+    result = logs.measure(profile, 1000.0, 1, tmp_path)
+
+    assert result.size_mb >= 1000.0
+    assert result.growth_mb < logs.TARGET_GROWTH_MB
