@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from launchers.process import Done, ExitStatus, GuardedProcess, GuardLost, ProcessSpec
 from launchers.pump import LogPump
@@ -21,11 +21,14 @@ from omnirt_cli.plan import Plan
 from omnirt_cli.report import ChunkInfo
 from omnirt_cli.run.cancel import CancelToken
 from omnirt_cli.run.events import ChunkFinished, Stage, StepFinished
-from omnirt_cli.run.failure import Failure, FailureReader, diagnose
+from omnirt_cli.run.failure_reader import FailureReader
 from omnirt_cli.run.host_memory import HostMemory
 from omnirt_cli.run.log_scanner import LogMark, LogScanner
 from omnirt_cli.run.recorder import Recorder
 from omnirt_cli.run.timings import TimingBuilder
+
+if TYPE_CHECKING:
+    from omnirt_cli.run.failure import Failure
 
 LOADING_STALL_S = 1800.0
 STEADY_STALL_S = 300.0
@@ -320,8 +323,10 @@ class ColdRun:
         )
 
     def _diagnose(self, status: ExitStatus | None, tail: tuple[str, ...]) -> Failure | None:
-        if status is None:
+        if status is None or (status.code == 0 and self._fell_back is None):
             return None
+        from omnirt_cli.run.failure import diagnose
+
         return diagnose(
             self._failures.rows(),
             exit_code=-status.signal if status.signal else status.code or 0,

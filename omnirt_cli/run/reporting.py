@@ -11,7 +11,7 @@ import platform
 import signal
 import socket
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omnirt_cli import __version__
 from omnirt_cli.checks import Check, CheckStatus
@@ -31,10 +31,12 @@ from omnirt_cli.report import (
     RunStatus,
 )
 from omnirt_cli.run.cold import ChildOutcome, StopReason
-from omnirt_cli.run.failure import Failure
 from omnirt_cli.run.stamps import utc_now
 from omnirt_cli.run.timings import TimingBuilder
 from omnirt_cli.secrets import without_secrets
+
+if TYPE_CHECKING:
+    from omnirt_cli.run.failure import Failure
 
 LOG_TAIL_LINES = 40
 MUX_RULE = "ffmpeg_failed"

@@ -33,7 +33,7 @@ from pathlib import Path
 from launchers.pump import LogPump
 from omnirt_cli.models.base import LogRule, MarkKind, Variant
 from omnirt_cli.models.registry import adapter
-from omnirt_cli.run.failure import ALARMS, FailureReader
+from omnirt_cli.run.failure_reader import ALARMS, FailureReader
 from omnirt_cli.run.log_scanner import LogScanner
 from omnirt_cli.run.timings import percentile
 

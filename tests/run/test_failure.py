@@ -15,7 +15,8 @@ from omnirt_cli.errors import (
     OmniRTError,
     OutOfDeviceMemoryError,
 )
-from omnirt_cli.run.failure import FIRST_LINES, LAST_LINES, Failure, FailureReader, diagnose
+from omnirt_cli.run.failure import Failure, diagnose
+from omnirt_cli.run.failure_reader import FIRST_LINES, LAST_LINES, FailureReader
 from omnirt_cli.run.failure_rules import RULES
 from omnirt_cli.run.log_scanner import LogScanner
 
