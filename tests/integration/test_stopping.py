@@ -79,7 +79,7 @@ def test_a_second_interrupt_ends_everything_at_once(tmp_path: Path) -> None:
     done = finish(process)
 
     assert done.code == 130
-    assert done.seconds < 3.0
+    assert done.seconds < 4.5, "sooner than the grace of 5 s"
     assert read_report(output)["status"] == "cancelled"
 
 
@@ -267,5 +267,5 @@ def test_a_signal_ends_a_run_whose_env_script_hangs(tmp_path: Path) -> None:
     done = finish(process)
 
     assert done.code == 143
-    assert done.seconds < 3
+    assert done.seconds < 9, "the script would sleep for 50 s"
     assert read_report(output)["status"] == "cancelled"
