@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launchers.env_script import capture_env_script
 from launchers.environment import compose_environment
@@ -51,6 +52,9 @@ from omnirt_cli.run.scratch import Scratch, complete_interrupted
 from omnirt_cli.run.timings import TimingBuilder
 from omnirt_cli.secrets import without_secrets
 from omnirt_cli.settings import Layer, Surroundings
+
+if TYPE_CHECKING:
+    from omnirt_cli.run.publish import Picture
 
 _OWN_ROOT = Path(__file__).resolve().parents[1]
 
@@ -357,10 +361,9 @@ class _Render:
         if outcome.guard_lost:
             self.recorder.warn("the guard process was killed from outside; what it watched was swept")
 
-    def _publish(self, scratch: Scratch, picture: object) -> None:
+    def _publish(self, scratch: Scratch, picture: Picture) -> None:
         from omnirt_cli.run import publish
 
-        assert isinstance(picture, publish.Picture)
         plan, report = self.plan, self.recorder.report
         self.recorder.enter(Stage.VERIFY)
         with self.cancel.interruptible():

@@ -104,12 +104,11 @@ def test_a_truncated_result_with_a_good_header_is_never_delivered(tmp_path: Path
 
     done = omnirt(*generate_args(output, "--json", "--progress", "never"), env={"MINIATURE_FAULT": "truncate"})
 
-    assert done.code in (0, 13)
-    if done.code == 0:
-        assert any("repaired" in warning for warning in done.report["warnings"])
-    else:
-        assert not output.exists()
-        assert done.report["kept"]
+    assert done.code == 13, done.stderr
+    assert not output.exists()
+    verdicts = {check["name"]: check["status"] for check in done.report["checks"]}
+    assert "failed" in (verdicts["decode"], verdicts["frame_count"])
+    assert done.report["kept"] == [str(tmp_path / "video.failed.mp4")]
 
 
 def test_quantizing_that_fell_back_is_a_failed_run(tmp_path: Path) -> None:
