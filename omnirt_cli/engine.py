@@ -286,7 +286,7 @@ class _Render:
         try:
             with self.cancel.interruptible():
                 captured = capture_env_script(self.plan.env_script, base)
-        except EnvScriptUnreadableError as error:
+        except (EnvScriptUnreadableError, ProgramMissingError) as error:
             raise InputMissingError(error.message, hint=error.hint) from error
         except EnvScriptFailedError as error:
             self.log.write(error.output)

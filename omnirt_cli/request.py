@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
+from launchers.command import Launcher
+
 SIZE = re.compile(r"[1-9][0-9]{0,4}\*[1-9][0-9]{0,4}")
 
 
@@ -36,14 +38,6 @@ class BackendChoice(str, Enum):
     ASCEND = "ascend"
     CUDA = "cuda"
     CPU = "cpu"
-
-
-class LauncherChoice(str, Enum):
-    """What starts the script's processes."""
-
-    PYTHON = "python"
-    TORCHRUN = "torchrun"
-    ACCELERATE = "accelerate"
 
 
 class PresetChoice(str, Enum):
@@ -197,7 +191,7 @@ class Config(BaseModel):
         path="here",
     )
 
-    launcher: LauncherChoice | None = _option("What starts the processes.", Panel.LAUNCH)
+    launcher: Launcher | None = _option("What starts the processes.", Panel.LAUNCH)
     nproc_per_node: int | None = _option("Processes under torchrun.", Panel.LAUNCH, ge=1, le=64)
     num_processes: int | None = _option("Processes under accelerate.", Panel.LAUNCH, ge=1, le=64)
     accelerate_executable: PathText | None = _option(

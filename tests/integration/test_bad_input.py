@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import sys
 import zlib
@@ -208,3 +209,17 @@ def test_missing_ffmpeg_is_told_before_anything_starts(tmp_path: Path) -> None:
 
     assert done.code == 66
     assert "ffmpeg" in done.report["error"]["message"]
+
+
+def test_an_env_script_without_a_bash_to_source_it_is_refused(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("ffmpeg", "ffprobe"):
+        (tools / name).symlink_to(shutil.which(name) or name)
+    script = tmp_path / "set_env.sh"
+    script.write_text("export A=1\n")
+
+    done = omnirt(*generate_args(tmp_path / "v.mp4", "--json", "--env-script", str(script)), env={"PATH": str(tools)})
+
+    assert done.code == 66, done.stderr
+    assert "bash" in done.report["error"]["message"]
