@@ -27,6 +27,7 @@ class Panel(str, Enum):
     GENERATION = "Generation"
     FLASHTALK = "FlashTalk"
     FLASHHEAD = "FlashHead"
+    LIVEACT = "LiveAct"
     RUN = "Running"
     OUTPUT = "Output"
 
@@ -120,6 +121,12 @@ def _size(value: object) -> object:
     return value
 
 
+def _device_count(value: object) -> object:
+    if value == "auto" or (isinstance(value, (int, str)) and re.fullmatch(r"[1-9][0-9]?", str(value))):
+        return str(value)
+    raise ValueError("write a number of devices, or auto")
+
+
 def _words(value: object) -> object:
     """A list, or one string with commas (as environment variables and flags have it)."""
     if isinstance(value, str):
@@ -136,6 +143,7 @@ def _joined(value: object) -> object:
 
 Text = Annotated[str, BeforeValidator(_one_line)]
 DeviceList = Annotated[str, BeforeValidator(_joined)]
+DeviceCount = Annotated[str, BeforeValidator(_device_count)]
 PathText = Annotated[str, BeforeValidator(_one_line), Field(min_length=1)]
 Size = Annotated[str, BeforeValidator(_size)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
@@ -198,6 +206,10 @@ class Config(BaseModel):
         "The accelerate program; default: beside the model's Python.", Panel.LAUNCH, trusted=True, path="program"
     )
     visible_devices: DeviceList | None = _option("Devices that the run may use, e.g. 2,3.", Panel.LAUNCH)
+    devices: DeviceCount | None = _option(
+        "Choose so many free devices among the visible ones; auto: as many as fit.", Panel.LAUNCH
+    )
+    wait: float | None = _option("Seconds to wait for busy devices.", Panel.LAUNCH, ge=0)
     executor: ExecutorChoice | None = _option("Who runs the chunks: the checkout's own script.", Panel.LAUNCH)
     working_directory: WorkingDirectory | None = _option(
         "Run in a private directory, or in the checkout where a script insists on it.", Panel.LAUNCH
@@ -258,6 +270,9 @@ class Config(BaseModel):
     allow_black: bool | None = _option("Only warn about a black video.", Panel.RUN)
     allow_frozen: bool | None = _option("Only warn about a frozen video.", Panel.RUN)
     skip_check: Words | None = _option("Leave out a named check, repeatable.", Panel.RUN)
+    compile_cache: bool | None = _option("Keep compiled kernels from run to run.", Panel.RUN)
+    read_ahead: bool | None = _option("Read checkpoint files into memory while the interpreter starts.", Panel.RUN)
+    keep_runs_days: float | None = _option("Days that `omnirt runs` remembers a run; 0: for ever.", Panel.RUN, ge=0)
     no_checkout_checks: bool | None = _option("Pass knobs as asked, whatever the checkout looks like.", Panel.RUN)
 
     def said(self) -> dict[str, Any]:

@@ -125,6 +125,27 @@ class ScratchNames:
 
 
 @dataclass(frozen=True)
+class EarlierStep:
+    """A launch of one process on one device that must end well before the script itself starts.
+
+    Attributes:
+        name: What it makes, as events and the log say it, e.g. `text context`.
+        script: Absolute path.
+        args: As in `ScriptCall`.
+        env: Likewise; on top of the run's own environment.
+        device: The id of the device it runs on; None for the first of the run's.
+        makes: Absolute paths that it leaves. Where all are there and can be trusted, it is not run again.
+    """
+
+    name: str
+    script: Path
+    args: tuple[str, ...]
+    env: Mapping[str, str]
+    device: str | None = None
+    makes: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class ScriptCall:
     """The script, as one run calls it.
 
@@ -136,6 +157,8 @@ class ScriptCall:
         result_name: Where the script leaves its result, a bare name.
         silent_name: The temporary silent video's bare name; OmniRT keeps a second link to it, so that the picture
             outlives any failed mux. None where the script has none.
+        cache_files: Absolute path in the user's cache -> content; written where it is not there yet.
+        earlier: Steps before the script, in order.
     """
 
     script: Path
@@ -144,6 +167,8 @@ class ScriptCall:
     files: Mapping[str, bytes]
     result_name: str
     silent_name: str | None
+    cache_files: Mapping[Path, bytes] = field(default_factory=dict)
+    earlier: tuple[EarlierStep, ...] = ()
 
 
 class MarkKind(str, Enum):
