@@ -13,8 +13,10 @@ import typer.main
 COMMANDS = {
     "generate": "Render one talking-head video from a portrait and a recording.",
     "validate": "Check a request and everything it needs; launch nothing.",
+    "doctor": "This machine, its devices and the configured models: can a render work?",
     "models": "The models: inputs, knobs, presets, memory, backends.",
     "presets": "What each preset sets for each model.",
+    "runs": "What was run here: list, show, logs, compare, rerun.",
     "config": "Every setting with its value and where it came from.",
     "schema": "JSON Schema of a document: request, report, event, plan.",
 }

@@ -97,6 +97,7 @@ class CheckoutFacts:
         script: Its entry script, absolute.
         flags: Names that the script's parser declares, `--` included; None where the parser cannot be read.
         flag_details: The same, each with what it takes; empty where `flags` is None.
+        scripts: Names of the Python files that lie beside the entry script, itself included.
         env_names: Model variables (`FLASHTALK_*` and the like) that the code names as string literals.
         infer_params: The parsed `infer_params.yaml`; empty where there is none.
         infer_params_paths: Where the code opens it, relative to its working directory.
@@ -111,6 +112,7 @@ class CheckoutFacts:
     script: Path
     flags: frozenset[str] | None = None
     flag_details: Mapping[str, Flag] = field(default_factory=dict)
+    scripts: frozenset[str] = frozenset()
     env_names: frozenset[str] = frozenset()
     infer_params: Mapping[str, Any] = field(default_factory=dict)
     infer_params_paths: tuple[str, ...] = ()
@@ -148,7 +150,8 @@ def inspect_checkout(path: Path, script: str) -> CheckoutFacts:
         script=entry,
         flags=frozenset(flags) if flags is not None else None,
         flag_details=MappingProxyType(flags or {}),
-        env_names=_env_names(sources.values()),
+        scripts=frozenset(file.name for file in root.glob("*.py")),
+        env_names=_env_names([_read(entry) or b"", *sources.values()]),
         infer_params=_infer_params(root, params, notes),
         infer_params_paths=params,
         relative_files=relative,
@@ -249,11 +252,11 @@ def _is_call_of(node: ast.AST, attribute: str) -> bool:
 
 
 def _own_packages(root: Path, code: _Nodes | None) -> list[Path]:
-    """Directories that the script imports from; every package with an `inference` where it is unreadable."""
+    """Directories and files that the script imports; every package with an `inference` where it is unreadable."""
     if code is None:
         return sorted(path for path in root.iterdir() if (path / "inference.py").is_file())
     names = dict.fromkeys(_imported_tops(code))
-    return [root / name for name in names if (root / name).is_dir()]
+    return [path for name in names for path in (root / name, root / f"{name}.py") if path.exists()]
 
 
 def _imported_tops(code: _Nodes) -> Iterator[str]:
@@ -278,6 +281,8 @@ def _sources(packages: list[Path]) -> Iterator[tuple[Path, bytes]]:
 
 def _python_files(packages: list[Path]) -> Iterator[Path]:
     for package in packages:
+        if package.suffix == ".py":
+            yield package
         for folder, folders, names in os.walk(package):
             folders[:] = sorted(name for name in folders if name != "__pycache__" and not name.startswith("."))
             yield from (Path(folder, name) for name in sorted(names) if name.endswith(".py"))

@@ -18,7 +18,11 @@ class CheckStatus(str, Enum):
 
 
 class Check(BaseModel):
-    """One check: what was expected, what was found, and the verdict."""
+    """One check: what was expected, what was found, and the verdict.
+
+    Attributes:
+        hint: What to do next, where something is to be done.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,6 +31,7 @@ class Check(BaseModel):
     expected: Any = None
     actual: Any = None
     detail: str | None = None
+    hint: str | None = None
 
 
 def passed(name: str, *, expected: Any = None, actual: Any = None, detail: str | None = None) -> Check:
@@ -34,16 +39,20 @@ def passed(name: str, *, expected: Any = None, actual: Any = None, detail: str |
     return Check(name=name, status=CheckStatus.PASSED, expected=expected, actual=actual, detail=detail)
 
 
-def failed(name: str, *, expected: Any = None, actual: Any = None, detail: str | None = None) -> Check:
+def failed(
+    name: str, *, expected: Any = None, actual: Any = None, detail: str | None = None, hint: str | None = None
+) -> Check:
     """A check that did not hold."""
-    return Check(name=name, status=CheckStatus.FAILED, expected=expected, actual=actual, detail=detail)
+    return Check(name=name, status=CheckStatus.FAILED, expected=expected, actual=actual, detail=detail, hint=hint)
 
 
-def warned(name: str, *, expected: Any = None, actual: Any = None, detail: str | None = None) -> Check:
+def warned(
+    name: str, *, expected: Any = None, actual: Any = None, detail: str | None = None, hint: str | None = None
+) -> Check:
     """A check whose finding a person should see, though it stops nothing."""
-    return Check(name=name, status=CheckStatus.WARNED, expected=expected, actual=actual, detail=detail)
+    return Check(name=name, status=CheckStatus.WARNED, expected=expected, actual=actual, detail=detail, hint=hint)
 
 
-def skipped(name: str, detail: str, *, expected: Any = None) -> Check:
+def skipped(name: str, detail: str, *, expected: Any = None, hint: str | None = None) -> Check:
     """A check that could not run, and why."""
-    return Check(name=name, status=CheckStatus.SKIPPED, expected=expected, detail=detail)
+    return Check(name=name, status=CheckStatus.SKIPPED, expected=expected, detail=detail, hint=hint)

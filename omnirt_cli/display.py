@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 STAGE_WORDS = {
+    Stage.WAIT: "waiting for devices",
     Stage.PREPARE: "preparing",
+    Stage.EARLIER: "before the script",
     Stage.LAUNCH: "launching",
     Stage.LOAD: "loading the model",
     Stage.GENERATE: "generating",
@@ -44,7 +46,7 @@ class PlainDisplay:
         if isinstance(event, RunStarted):
             return f"{event.model}: {event.chunks} chunks, {event.duration_s:g} s of video; log {event.log_path}"
         if isinstance(event, StageStarted):
-            return f"{STAGE_WORDS[event.stage]} ..."
+            return f"{stage_words(event)} ..."
         if isinstance(event, StageFinished) and event.stage in (Stage.LOAD, Stage.GENERATE):
             return f"{STAGE_WORDS[event.stage]}: {event.duration_ms / 1000:.1f} s"
         if isinstance(event, ChunkFinished):
@@ -53,6 +55,12 @@ class PlainDisplay:
 
     def close(self) -> None:
         """Nothing to put away."""
+
+
+def stage_words(event: StageStarted) -> str:
+    """A phase in words, with what it is about."""
+    words = STAGE_WORDS[event.stage]
+    return f"{words}: {event.detail}" if event.detail else words
 
 
 def notice(event: BaseEvent) -> str | None:
@@ -119,7 +127,7 @@ class LiveDisplay:
 
     def _update(self, task: TaskID, event: BaseEvent) -> None:
         if isinstance(event, StageStarted):
-            self._progress.update(task, description=STAGE_WORDS[event.stage], step="")
+            self._progress.update(task, description=stage_words(event), step="")
         elif isinstance(event, StepFinished):
             self._progress.update(task, step=f"step {event.step + 1}")
         elif isinstance(event, ChunkFinished):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launchers.environment import clean_environment
+from omnirt_cli.devices.device import Inventory
+from omnirt_cli.devices.selection import DeviceRequest
 from omnirt_cli.devices.visibility import VARIABLES, Visibility
 from omnirt_cli.models.base import (
     AudioPlan,
@@ -28,6 +30,7 @@ from omnirt_cli.settings import Settings
 
 if TYPE_CHECKING:
     from omnirt_cli.checkout import CheckoutFacts
+    from omnirt_cli.checkpoints import FileSet
     from omnirt_cli.media.audio import Speech
     from omnirt_cli.media.image import Portrait
 
@@ -50,7 +53,10 @@ class Draft:
     wav2vec_dir: Path | None = None
     portrait: Portrait | None = None
     speech: Speech | None = None
+    inventory: Inventory | None = None
     visibility: Visibility | None = None
+    devices: DeviceRequest | None = None
+    weights: tuple[FileSet, ...] = ()
     config: dict[str, KnobValue] = field(default_factory=dict)
     launch: Launch | None = None
     geometry: Geometry | None = None

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from launchers.command import Launcher
-from omnirt_cli.devices.visibility import Visibility
+from omnirt_cli.devices.device import Device
+from omnirt_cli.devices.selection import DeviceRequest
+from omnirt_cli.devices.visibility import VARIABLES, Visibility
 from omnirt_cli.models.base import (
     AudioPlan,
     Backend,
@@ -29,6 +31,7 @@ from omnirt_cli.report import ExpectedInfo
 
 if TYPE_CHECKING:
     from omnirt_cli.checkout import CheckoutFacts
+    from omnirt_cli.checkpoints import FileSet
     from omnirt_cli.media.audio import Speech
     from omnirt_cli.media.image import Portrait
 
@@ -79,6 +82,11 @@ class Plan:
     Attributes:
         argv: The whole command; the devices are in `env`.
         env: What OmniRT sets in the child's environment, before the user's own `user_env`.
+        devices: What it asks for; None on the CPU, and where no device can be told from another.
+        wait_s: How long it may wait for them.
+        weights: The checkpoint's files, in the order of loading; empty for a miniature.
+        compile_cache: Keep compiled kernels for the next run.
+        read_ahead: Read the weights into the page cache while the interpreter starts.
         names: Bare names of the inputs in the scratch directory.
         config: Knob -> value, source and carrier, as the script will really run it.
     """
@@ -96,6 +104,8 @@ class Plan:
     env_script: Path | None
     names: ScratchNames
     visibility: Visibility
+    devices: DeviceRequest | None
+    wait_s: float
     geometry: Geometry
     audio: AudioPlan
     encode_mode: str
@@ -105,11 +115,23 @@ class Plan:
     outputs: OutputPaths
     scratch: Path
     config: Mapping[str, KnobValue]
+    weights: tuple[FileSet, ...]
+    compile_cache: bool
+    read_ahead: bool
+    keep_runs_days: float | None
     limits: Limits
     verify: VerifyOptions
     publish: PublishOptions
     warnings: tuple[str, ...]
     skipped_checks: tuple[str, ...]
+
+    def bind(self, devices: Sequence[Device]) -> Plan:
+        """The same plan on exactly these devices; nothing else is decided by it."""
+        if not devices:
+            return self
+        visibility = Visibility(self.backend, tuple(device.id for device in devices), self.visibility.source)
+        assert visibility.value is not None
+        return replace(self, visibility=visibility, env={**self.env, VARIABLES[self.backend]: visibility.value})
 
     @property
     def size_is_known(self) -> bool:

@@ -25,6 +25,7 @@ class CheckName(str, Enum):
     FFMPEG = "ffmpeg"
     BACKEND = "backend"
     DEVICES = "devices"
+    VISIBILITY = "visibility"
     CHECKOUT = "checkout"
     INTERPRETER = "interpreter"
     ENV_SCRIPT = "env_script"
@@ -35,9 +36,23 @@ class CheckName(str, Enum):
     KNOBS = "knobs"
     OUTPUT = "output"
     DISK = "disk"
+    LEASES = "leases"
+    DEVICE_MEMORY = "device_memory"
+    HOST_MEMORY = "host_memory"
+    PORTRAIT = "portrait"
 
 
-OPTIONAL = frozenset({CheckName.CHECKPOINT, CheckName.WAV2VEC, CheckName.DEVICES, CheckName.DISK})
+OPTIONAL = frozenset(
+    {
+        CheckName.CHECKPOINT,
+        CheckName.WAV2VEC,
+        CheckName.DEVICES,
+        CheckName.DISK,
+        CheckName.DEVICE_MEMORY,
+        CheckName.HOST_MEMORY,
+        CheckName.PORTRAIT,
+    }
+)
 """Checks that `--skip-check` may leave out: what they ask, a run can find out by itself."""
 
 VIDEO_CHECKS = frozenset({"av_sync", "black", "drift", "frozen", "silent_audio", "size", "fps", "duration"})
@@ -94,12 +109,17 @@ class CheckList:
     def fail(self, name: CheckName, error: OmniRTError) -> None:
         """Note a failure found elsewhere."""
         self.errors.append(error)
-        detail = f"{error.message} ({error.hint})" if error.hint else error.message
-        self.checks.append(failed(name.value, detail=detail))
+        self.checks.append(failed(name.value, detail=error.message, hint=error.hint))
 
     def warn(self, name: CheckName, message: str) -> None:
         """Note a finding that stops nothing."""
         self.checks.append(warned(name.value, detail=message))
+
+    def add(self, checks: Iterable[Check], error: OmniRTError | None) -> None:
+        """Take over verdicts that were found elsewhere, and the failure among them."""
+        self.checks += checks
+        if error is not None:
+            self.errors.append(error)
 
     def cannot_run(self, name: CheckName, why: str) -> None:
         """Note a check that an earlier failure made impossible."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from omnirt_cli.checks import Check
+from omnirt_cli.finding import Finding
 
 SCHEMA_VERSION = "2.0.0"
 
@@ -100,6 +101,35 @@ class DevicesInfo(Document):
     used: list[DeviceInfo] = Field(default_factory=list)
 
 
+class CompileCacheInfo(Document):
+    """Where compiled kernels were kept for the next run.
+
+    Attributes:
+        directory: None where the user's own settings rule, on the CPU, and where none could be made.
+        warm: Something compiled was there already.
+        note: Why there is none although one was wanted.
+    """
+
+    directory: str | None = None
+    warm: bool = False
+    note: str | None = None
+
+
+class ReadAheadInfo(Document):
+    """What was read into the page cache while the model's interpreter started.
+
+    Attributes:
+        already_cached_bytes: How much of it was there before; None where the kernel does not tell.
+        complete: It came to the end of what was planned before the weights were loaded.
+    """
+
+    files: int
+    bytes: int
+    ms: float
+    already_cached_bytes: int | None = None
+    complete: bool
+
+
 class InputInfo(Document):
     """One input file: where it is, what it is."""
 
@@ -151,6 +181,7 @@ class RunReport(Document):
     execution_mode: Literal["subprocess", "persistent_worker"] = "subprocess"
     started_at: str
     finished_at: str | None = None
+    request: dict[str, Any] = Field(default_factory=dict)
     config_resolved: dict[str, Any] = Field(default_factory=dict)
     config_sources: dict[str, str] = Field(default_factory=dict)
     config_carriers: dict[str, str] = Field(default_factory=dict)
@@ -176,11 +207,14 @@ class RunReport(Document):
     backend_timeline: list[dict[str, Any]] = Field(default_factory=list)
     device_placement: dict[str, str] = Field(default_factory=dict)
     cache_hits: list[str] = Field(default_factory=list)
+    compile_cache: CompileCacheInfo | None = None
+    read_ahead: ReadAheadInfo | None = None
     batch_size: int = 1
     batch_group_id: str | None = None
     latent_stats: dict[str, Any] | None = None
     stream_events: list[dict[str, Any]] = Field(default_factory=list)
     error: ErrorInfo | None = None
+    findings: list[Finding] = Field(default_factory=list)
     host: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     scratch_dir: str | None = None

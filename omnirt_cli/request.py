@@ -6,6 +6,7 @@ the JSON Schema are all derived from its fields.
 
 from __future__ import annotations
 
+import json
 import re
 from enum import Enum
 from typing import Annotated, Any, Literal
@@ -88,11 +89,25 @@ class ModelType(str, Enum):
 
 
 class ScriptDevice(str, Enum):
-    """What the Ascend-adapted FlashHead is told to compute on."""
+    """What an Ascend-adapted script is told to compute on."""
 
     NPU = "npu"
     CUDA = "cuda"
     CPU = "cpu"
+
+
+class X264Preset(str, Enum):
+    """How long the Ascend-adapted LiveAct's fast export may search; slower makes smaller files."""
+
+    ULTRAFAST = "ultrafast"
+    SUPERFAST = "superfast"
+    VERYFAST = "veryfast"
+    FASTER = "faster"
+    FAST = "fast"
+    MEDIUM = "medium"
+    SLOW = "slow"
+    SLOWER = "slower"
+    VERYSLOW = "veryslow"
 
 
 class ExecutorChoice(str, Enum):
@@ -134,6 +149,21 @@ def _words(value: object) -> object:
     return value
 
 
+def _prompts(value: object) -> object:
+    """A mapping from block ranges to prompts; as flags have it RANGE=PROMPT, as a variable has it JSON."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError('write it as JSON, e.g. {"[0, 4]": "She nods."}') from None
+    if not isinstance(value, (list, tuple)):
+        return value
+    pairs = [str(text).partition("=") for text in value]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError("write it as RANGE=PROMPT, e.g. '[0, 4]=She nods.'")
+    return {blocks: prompt for blocks, _, prompt in pairs}
+
+
 def _joined(value: object) -> object:
     """A list of device numbers, as YAML may have it, becomes the comma-separated form."""
     if isinstance(value, (list, tuple)):
@@ -147,6 +177,7 @@ DeviceCount = Annotated[str, BeforeValidator(_device_count)]
 PathText = Annotated[str, BeforeValidator(_one_line), Field(min_length=1)]
 Size = Annotated[str, BeforeValidator(_size)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Prompts = Annotated[dict[str, Text], BeforeValidator(_prompts)]
 
 
 def _option(
@@ -251,6 +282,53 @@ class Config(BaseModel):
     npu_fusion_attention: bool | None = _option("Fused attention (Ascend).", Panel.FLASHHEAD)
     profile: bool | None = _option("Let the checkout print its own profile.", Panel.FLASHHEAD)
     face_crop: bool | None = _option("Let the checkout find and crop the face.", Panel.FLASHHEAD)
+
+    audio_cfg: float | None = _option(
+        "Weight of the sound; above 1 the model runs twice a step.", Panel.LIVEACT, ge=0, le=100
+    )
+    steam_audio: bool | None = _option("Encode speech block by block.", Panel.LIVEACT)
+    mean_memory: bool | None = _option("Average the memory of earlier blocks: faster.", Panel.LIVEACT)
+    edit_prompt: Prompts | None = _option(
+        "RANGE=PROMPT, repeatable: another prompt for a range of blocks, e.g. '[0, 4]=She nods.'", Panel.LIVEACT
+    )
+    t5_cpu: bool | None = _option("Keep the T5 text encoder in host memory.", Panel.LIVEACT)
+    rank0_t5_only: bool | None = _option("Load the T5 text encoder in one process only.", Panel.LIVEACT)
+    stop_after_text_context: bool | None = _option("Make no video; refused for a render.", Panel.LIVEACT)
+    offload_cache: bool | None = _option("Keep the key/value cache in host memory.", Panel.LIVEACT)
+    fp8_kv_cache: bool | None = _option("Store the key/value cache in FP8: half its memory.", Panel.LIVEACT)
+    fp8_gemm: bool | None = _option("Multiply in FP8 (CUDA, needs vLLM).", Panel.LIVEACT)
+    fp4_gemm: bool | None = _option("Multiply in FP4 (CUDA, Blackwell devices).", Panel.LIVEACT)
+    block_offload: bool | None = _option("Keep idle transformer blocks in host memory.", Panel.LIVEACT)
+    use_lightvae: bool | None = _option("Decode with LightVAE.", Panel.LIVEACT)
+    use_cache_vae: bool | None = _option("Let the VAE keep what it computed for the portrait.", Panel.LIVEACT)
+    vae_path: PathText | None = _option(
+        "The VAE's weights, absolute or relative to the checkout.", Panel.LIVEACT, path="checkout"
+    )
+    condition_cache_dir: PathText | None = _option(
+        "Where the portrait's conditions are kept, absolute or relative to the checkout.",
+        Panel.LIVEACT,
+        path="checkout",
+    )
+    disable_condition_cache: bool | None = _option("Keep no conditions.", Panel.LIVEACT)
+    prepare_text_cache: bool | None = _option("Encode the prompt in a step of its own first.", Panel.LIVEACT)
+    text_cache_device: ScriptDevice | None = _option("What that step computes on; follows --backend.", Panel.LIVEACT)
+    text_cache_visible_devices: DeviceList | None = _option(
+        "The one device of that step; default: the run's first.", Panel.LIVEACT
+    )
+    force_text_cache: bool | None = _option("Encode the prompt again.", Panel.LIVEACT)
+    disable_text_cache_prepare: bool | None = _option("Leave that step out.", Panel.LIVEACT)
+    fast_export: bool | None = _option("Write the video with the checkout's fast export.", Panel.LIVEACT)
+    disable_fast_export: bool | None = _option("Write it without.", Panel.LIVEACT)
+    fast_export_preset: X264Preset | None = _option("x264 preset of the fast export.", Panel.LIVEACT)
+    fast_export_crf: int | None = _option(
+        "x264 quality of the fast export; lower is better.", Panel.LIVEACT, ge=0, le=51
+    )
+    sequence_parallel_degree: int | None = _option("Processes that share a sequence.", Panel.LIVEACT, ge=1, le=64)
+    ulysses_degree: int | None = _option("Parts that attention heads are split into.", Panel.LIVEACT, ge=1, le=64)
+    ring_degree: int | None = _option("Parts that pass keys and values around.", Panel.LIVEACT, ge=1, le=64)
+    dura_print: bool | None = _option("Print the time of each block: without it there is no progress.", Panel.LIVEACT)
+    stage_profile: bool | None = _option("Let the checkout print its own profile.", Panel.LIVEACT)
+    platform: Text | None = _option("LightX2V's platform; follows --backend.", Panel.LIVEACT)
 
     output_dir: PathText | None = _option(
         "Directory of the results, or a file ending in .mp4.", Panel.OUTPUT, path="here"

@@ -34,6 +34,7 @@ _OTHER_NAMES = frozenset(
         "OMNIRT_LOG_PATH",
         "OMNIRT_LOG_LEVEL",
         "OMNIRT_LOCK_DIR",
+        "OMNIRT_DATA_DIR",
         "OMNIRT_API_KEY_FILE",
         "OMNIRT_INSECURE",
         "OMNIRT_CLI_PYTHON",

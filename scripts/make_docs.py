@@ -32,12 +32,14 @@ from omnirt_cli.app import COMMANDS  # noqa: E402
 from omnirt_cli.checkout import CheckoutFacts, inspect_checkout  # noqa: E402
 from omnirt_cli.cli_options import _plain_type  # noqa: E402
 from omnirt_cli.media import audio, judge, verify  # noqa: E402
-from omnirt_cli.models import frames, registry  # noqa: E402
-from omnirt_cli.models.base import AudioForm, Backend, Carrier, Geometry, KnobValue  # noqa: E402
+from omnirt_cli.models import frames, liveact_audio, registry  # noqa: E402
+from omnirt_cli.models.base import AudioForm, Backend, Carrier, Geometry, KnobValue, Variant  # noqa: E402
 from omnirt_cli.models.soulx_script import ScriptVariant, SoulXScriptAdapter, Way  # noqa: E402
 from omnirt_cli.preflight import OPTIONAL, VIDEO_CHECKS, CheckName  # noqa: E402
 from omnirt_cli.request import Config, option_facts  # noqa: E402
-from omnirt_cli.run.failure_rules import RULES, Standing  # noqa: E402
+from omnirt_cli.run import diagnosis_rules, published_times, slowness  # noqa: E402
+from omnirt_cli.run.failure_rule import Standing  # noqa: E402
+from omnirt_cli.run.failure_rules import RULES  # noqa: E402
 
 CLI_PAGE = DOCS / "cli.md"
 TYPER_LINE = re.compile(r"<!-- typer (\S+) -->")
@@ -213,14 +215,13 @@ def _values(kind: Any) -> str:
 # --- models ---------------------------------------------------------------------------------------
 
 
-def _known_checkouts(adapter: SoulXScriptAdapter) -> dict[str, tuple[CheckoutFacts, ScriptVariant]]:
+def _known_checkouts(adapter: SoulXScriptAdapter) -> dict[str, tuple[CheckoutFacts, Variant]]:
     """Variant -> a checkout of it. The miniature has the flags, variables and files of each."""
     folder = registry.miniature_checkout(adapter.info).parent
     found = {}
     for path in sorted(folder.glob(f"{adapter.info.key}*")):
         checkout = inspect_checkout(path, adapter.info.script)
         variant = adapter.recognise(checkout)
-        assert isinstance(variant, ScriptVariant)
         found[variant.name] = (checkout, variant)
     order = ("public-old", "public-new", "public", "quantizing", "ascend")
     return {name: found[name] for name in order if name in found}
@@ -236,7 +237,7 @@ def knobs_table(adapter: SoulXScriptAdapter) -> str:
     return _table(("knob", *(f"`{name}`" for name in known)), rows)
 
 
-def _carried(adapter: SoulXScriptAdapter, knob: str, checkout: CheckoutFacts, variant: ScriptVariant) -> str:
+def _carried(adapter: SoulXScriptAdapter, knob: str, checkout: CheckoutFacts, variant: Variant) -> str:
     way = adapter.way(knob, checkout, variant)
     if way is None:
         return "-"
@@ -249,7 +250,7 @@ _CARRIED: Mapping[Carrier, Callable[[Way], str]] = {
     Carrier.FLAG: lambda way: f"flag `{way.names[0]}`",
     Carrier.ENVIRONMENT: lambda way: "variable " + ", ".join(f"`{name}`" for name in way.names),
     Carrier.INFER_PARAMS: lambda way: "yaml " + ", ".join(f"`{name}`" for name in way.names),
-    Carrier.OMNIRT: lambda _: "OmniRT itself",
+    Carrier.OMNIRT: lambda way: f"step `{way.names[0]}`" if way.names else "OmniRT itself",
 }
 
 
@@ -281,13 +282,13 @@ def memory_table(adapter: SoulXScriptAdapter) -> str:
         (
             row.backend,
             row.mode,
-            f"{row.per_device_gib:g} on each device" if row.per_device_gib else f"{row.aggregate_gib:g} in all",
-            row.kind,
+            row.figure,
+            row.kind.value,
             row.source + (f"; {row.host}" if row.host else ""),
         )
         for row in adapter.card.memory
     )
-    return _table(("backend", "settings", "GiB", "kind", "source"), rows)
+    return _table(("backend", "settings", "needs", "kind", "source"), rows)
 
 
 def processes_table(adapter: SoulXScriptAdapter) -> str:
@@ -317,10 +318,18 @@ def frames_table() -> str:
     return _table(head, rows)
 
 
-def _frame_rows(
-    adapter: SoulXScriptAdapter, checkout: CheckoutFacts, variant: ScriptVariant
-) -> Iterable[tuple[str, ...]]:
+def _frame_rows(adapter: SoulXScriptAdapter, checkout: CheckoutFacts, variant: Variant) -> Iterable[tuple[str, ...]]:
     defaults = adapter.defaults(checkout, variant, Backend.CPU)
+    if not isinstance(variant, ScriptVariant):
+        knobs = {key: KnobValue(value, "") for key, value in defaults.items()}
+        geometry = adapter.geometry(checkout, knobs)
+        yield (
+            adapter.info.key,
+            f"`{variant.name}`",
+            f"{geometry.fps} fps",
+            *_ten_in_blocks(adapter, variant, geometry),
+        )
+        return
     for kind in ("pro", "lite") if "model_type" in adapter.knobs() else ("",):
         values = {**defaults, "model_type": kind} if kind else defaults
         geometry = adapter.geometry(checkout, {key: KnobValue(value, "") for key, value in values.items()})
@@ -331,6 +340,19 @@ def _frame_rows(
                 mode.value,
                 *_ten(variant, geometry, mode),
             )
+
+
+def _ten_in_blocks(adapter: SoulXScriptAdapter, variant: Variant, geometry: Geometry) -> tuple[str, ...]:
+    alone = liveact_audio.block_count(10.0, geometry.fps)
+    plan = adapter.audio_plan(variant, geometry, mode="", samples=TEN_SECONDS, duration_s=10.0, max_chunks=None)
+    return (
+        str(alone),
+        str(liveact_audio.frame_count(alone)),
+        "-",
+        f"{plan.total_samples / SAMPLE_RATE:.2f} s {plan.form.value.upper()}",
+        str(plan.chunks),
+        f"{plan.frames} frames, {plan.frames / geometry.fps:g} s",
+    )
 
 
 def _ten(variant: ScriptVariant, geometry: Geometry, mode: frames.Mode) -> tuple[str, ...]:
@@ -427,6 +449,28 @@ def failures_table() -> str:
     return _table(("OmniRT says", "code", "what to do"), dict.fromkeys(rows))
 
 
+def findings_table() -> str:
+    """When a finished run is told what: each rule's docstring says it."""
+    slow = (
+        (
+            "slower_than_before",
+            (
+                f"A phase took more than {slowness.SLOW_FACTOR:g} times the median of this machine's earlier runs of "
+                f"the same kind (at least {slowness.RUNS_AT_LEAST}), and lies outside their spread."
+            ),
+        ),
+        (
+            "slower_than_published",
+            (
+                f"There are no such runs, and a time is more than {published_times.PUBLISHED_FACTOR:g} times the one "
+                "that was published for this device and these settings."
+            ),
+        ),
+    )
+    rules = ((rule.__name__, (rule.__doc__ or "").partition("\n")[0]) for rule in diagnosis_rules.RULES)
+    return _table(("finding", "told when"), ((f"`{name}`", when) for name, when in (*slow, *rules)))
+
+
 # --- tables ---------------------------------------------------------------------------------------
 
 
@@ -451,6 +495,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "video-checks": video_checks_table,
     "skippable": skippable_table,
     "failures": failures_table,
+    "findings": findings_table,
 }
 
 MODEL_TABLES: Mapping[str, Callable[[SoulXScriptAdapter], str]] = {

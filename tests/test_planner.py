@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from omnirt_cli.devices.inventory import Inventory
+from omnirt_cli.devices.device import Device, Inventory
 from omnirt_cli.draft import Draft, plan_document
 from omnirt_cli.errors import DevicesUnavailableError, OmniRTError, UsageError
 from omnirt_cli.models.base import Backend
@@ -21,8 +21,12 @@ from tests.omnirt_cli_runs import ASSETS, CHECKOUTS, checkout, generate_args, om
 def npus(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with eight NPUs, as far as device nodes tell."""
     monkeypatch.setattr(
-        "omnirt_cli.planner.discover",
-        lambda kind: Inventory(kind, 8, tuple(range(8))) if kind is Backend.ASCEND else Inventory(kind, 0),
+        "omnirt_cli.planner.devices.discover",
+        lambda kind, *, environ: Inventory(
+            kind,
+            tuple(Device(str(number), f"ascend-{number}") for number in range(8)) if kind is Backend.ASCEND else (),
+            "device nodes",
+        ),
     )
 
 
@@ -229,7 +233,9 @@ def test_validate_says_the_same_without_the_files(tmp_path: Path) -> None:
 
     assert done.code == 0, done.stderr
     assert "files" not in done.json["plan"]
-    assert all(check["status"] == "passed" for check in done.json["checks"])
+    verdicts = {check["name"]: check["status"] for check in done.json["checks"]}
+    assert {name for name, status in verdicts.items() if status != "passed"} == {"leases", "device_memory"}
+    assert verdicts["leases"] == verdicts["device_memory"] == "skipped"  # there is nothing of either on the CPU
     assert not (tmp_path / "v.mp4").exists()
 
 
@@ -244,7 +250,7 @@ def test_every_value_of_a_plan_has_a_source(tmp_path: Path) -> None:
 def test_a_disk_without_room_is_told_before_the_launch_and_may_be_left_to_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omnirt_cli.planner.BYTES_PER_PIXEL_SECOND", 1e9)
+    monkeypatch.setattr("omnirt_cli.planner.output.BYTES_PER_PIXEL_SECOND", 1e9)
 
     refused = plan(tmp_path, "soulx-flashtalk-14b", backend="cpu")
     left = plan(tmp_path, "soulx-flashtalk-14b", backend="cpu", skip_check=("disk",))

@@ -60,7 +60,7 @@ def describe(model_id: str) -> dict[str, Any]:
         "knobs": {name: card.knobs.get(name, "") for name in adapter.knobs()},
         "presets": {name: preset.summary for name, preset in card.presets.items()},
         "processes": card.processes.model_dump(mode="json"),
-        "memory": [row.model_dump(mode="json", exclude_none=True) for row in card.memory],
+        "memory": [{**row.model_dump(mode="json", exclude_none=True), "figure": row.figure} for row in card.memory],
         "timing": [row.model_dump(mode="json", exclude_none=True) for row in card.timing],
         "script": info.script,
     }
@@ -79,9 +79,4 @@ def _print(model: dict[str, Any]) -> None:
         console.say(f"  --{name.replace('_', '-'):<26} {text}")
     console.say("memory")
     for row in model["memory"]:
-        need = (
-            f"{row['per_device_gib']:g} GiB a device"
-            if "per_device_gib" in row
-            else f"{row['aggregate_gib']:g} GiB in all"
-        )
-        console.say(f"  {row['backend']:<7} {row['mode']}: {need} ({row['kind']}; {row['source']})")
+        console.say(f"  {row['backend']:<7} {row['mode']}: {row['figure']} ({row['kind']}; {row['source']})")

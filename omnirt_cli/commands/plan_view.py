@@ -10,7 +10,9 @@ from omnirt_cli import console
 from omnirt_cli.checks import Check, CheckStatus
 from omnirt_cli.cli_options import RequestFlags
 from omnirt_cli.draft import Draft, plan_document
+from omnirt_cli.placement import foresee_draft
 from omnirt_cli.planner import draft_plan
+from omnirt_cli.settings import Surroundings
 
 _SIGNS = {
     CheckStatus.PASSED: "ok  ",
@@ -20,15 +22,18 @@ _SIGNS = {
 }
 
 
-def show_plan(flags: RequestFlags, *, json: bool, files: bool) -> None:
+def show_plan(flags: RequestFlags, *, json: bool, files: bool, surroundings: Surroundings | None = None) -> None:
     """Plan, print, and exit with the code of the most telling failure.
 
     Args:
         flags: The request.
         json: One JSON document instead of text.
         files: Show the private files' contents too.
+        surroundings: Where settings are looked for; this process's by default.
     """
-    draft = draft_plan(flags.request, request_file=flags.file)
+    around = surroundings or Surroundings.current()
+    draft = draft_plan(flags.request, request_file=flags.file, surroundings=around)
+    foresee_draft(draft, around.environ)
     if json:
         plan = plan_document(draft).model_dump(mode="json", exclude=None if files else {"files"})
         console.say_json({"plan": plan, "checks": [check.model_dump(mode="json") for check in draft.checks.checks]})
@@ -69,4 +74,6 @@ def _print_plan(draft: Draft) -> None:
 
 def check_line(check: Check) -> str:
     """A verdict in one line."""
-    return f"{_SIGNS[check.status]} {check.name}" + (f": {check.detail}" if check.detail else "")
+    detail = f": {check.detail}" if check.detail else ""
+    hint = f" ({check.hint})" if check.hint else ""
+    return f"{_SIGNS[check.status]} {check.name}{detail}{hint}"

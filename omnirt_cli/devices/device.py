@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from omnirt_cli.models.base import Backend
 
+DEVICE_NODES = "device nodes"
+"""The source of an inventory that no vendor's tool told."""
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -73,6 +76,11 @@ class Inventory:
     def ids(self) -> tuple[str, ...] | None:
         """Their ids, ascending; None where they cannot be told."""
         return None if self.devices is None else tuple(device.id for device in self.devices)
+
+    @property
+    def certain_ids(self) -> bool:
+        """A vendor's tool told the ids; device nodes tell how many there are, and leave the numbers to a guess."""
+        return self.devices is not None and self.source != DEVICE_NODES
 
     def device(self, device_id: str) -> Device | None:
         """The device of that id, by number or by UUID."""

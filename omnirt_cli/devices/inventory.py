@@ -1,67 +1,76 @@
-"""Which accelerators this machine has, found without torch and without a vendor's library.
+"""Which accelerators this machine has, found without torch.
 
-Device nodes tell the kind and the count; what cannot be told is None, which is not the same as zero. Names and memory
-are not looked at here.
+The vendor's library or tool is asked first. Where there is none, or it hangs or fails, device nodes tell at least how
+many there are, and the inventory says why nothing more is known. What cannot be told is None, which is not zero.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
+from omnirt_cli.devices.device import DEVICE_NODES, Device, Inventory
+from omnirt_cli.devices.npu_smi import ask_npu_smi
+from omnirt_cli.devices.nvidia import ask_nvidia_smi, ask_nvml
+from omnirt_cli.devices.vendor_tool import VendorToolError, VendorToolMissingError
 from omnirt_cli.models.base import Backend
 
 _NODES = {
-    Backend.ASCEND: re.compile(r"davinci[0-9]+"),
-    Backend.CUDA: re.compile(r"nvidia[0-9]+"),
+    Backend.ASCEND: re.compile(r"davinci([0-9]+)"),
+    Backend.CUDA: re.compile(r"nvidia([0-9]+)"),
 }
 _MANAGERS = {
-    Backend.ASCEND: ("davinci_manager", "davinci_manager_docker"),
+    Backend.ASCEND: frozenset({"davinci_manager", "davinci_manager_docker"}),
     # WSL shows its GPUs through one node, and Tegra through another: present, uncounted.
-    Backend.CUDA: ("dxg", "nvhost-gpu", "nvidiactl"),
+    Backend.CUDA: frozenset({"dxg", "nvhost-gpu", "nvidiactl"}),
 }
 
 
-@dataclass(frozen=True)
-class Inventory:
-    """What is there of one kind.
-
-    Attributes:
-        count: Devices found; None where some are there but cannot be counted.
-        ids: Numbers from the device nodes, ascending; a container may start at 5.
-    """
-
-    kind: Backend
-    count: int | None
-    ids: tuple[int, ...] = ()
-
-    @property
-    def absent(self) -> bool:
-        """True where there is certainly none."""
-        return self.count == 0
-
-
-def discover(kind: Backend, *, root: Path = Path("/dev")) -> Inventory:
-    """Look for one kind of device.
+def discover(kind: Backend, *, environ: Mapping[str, str] | None = None, dev: Path = Path("/dev")) -> Inventory:
+    """Look for one kind of device. Never raises for what a vendor's tool does.
 
     Args:
         kind: `ascend` or `cuda`; the CPU is always one device.
-        root: Where device nodes lie; tests give their own.
+        environ: Where tools are found, and what they run in; this process's environment by default.
+        dev: Where device nodes lie.
     """
     if kind is Backend.CPU:
-        return Inventory(kind, 1, (0,))
-    names = _names(root)
-    ids = sorted(int(re.sub(r"\D", "", name)) for name in names if _NODES[kind].fullmatch(name))
-    if ids:
-        return Inventory(kind, len(ids), tuple(ids))
-    if any(manager in names for manager in _MANAGERS[kind]):
-        return Inventory(kind, None)
-    return Inventory(kind, 0)
-
-
-def _names(root: Path) -> set[str]:
+        return Inventory(kind, (Device("0", "cpu-0"),), "cpu")
     try:
-        return {entry.name for entry in root.iterdir()}
+        return _ask_vendor(kind, os.environ if environ is None else environ)
+    except VendorToolError as error:
+        return _count_nodes(kind, dev, error)
+
+
+def _ask_vendor(kind: Backend, environ: Mapping[str, str]) -> Inventory:
+    if kind is Backend.ASCEND:
+        return ask_npu_smi(environ)
+    try:
+        return ask_nvml()
+    except VendorToolMissingError:
+        return ask_nvidia_smi(environ)
+
+
+def _count_nodes(kind: Backend, dev: Path, error: VendorToolError) -> Inventory:
+    """What the device nodes tell.
+
+    A node's number is the machine's, and the same in every container, so it names the device. What the runtime calls
+    it is its place among those that are there: in a container with `davinci5` alone that is device 0.
+    """
+    names = _names(dev)
+    numbers = sorted(int(node[1]) for name in names if (node := _NODES[kind].fullmatch(name)))
+    if numbers:
+        devices = tuple(Device(str(place), f"{kind.value}-{number}") for place, number in enumerate(numbers))
+        return Inventory(kind, devices, DEVICE_NODES, str(error))
+    if isinstance(error, VendorToolMissingError) and not names & _MANAGERS[kind]:
+        return Inventory(kind, (), DEVICE_NODES)
+    return Inventory(kind, None, DEVICE_NODES, str(error))
+
+
+def _names(dev: Path) -> set[str]:
+    try:
+        return {entry.name for entry in dev.iterdir()}
     except OSError:
         return set()

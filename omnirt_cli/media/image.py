@@ -25,7 +25,12 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
 _COPIED = {"PNG": "portrait.png", "JPEG": "portrait.jpg"}
 _EXIF_ORIENTATION = 0x0112
-_THUMBNAIL_SIDE = 256
+_SIDEWAYS = 5
+"""From this EXIF orientation on, width and height change places."""
+
+_THUMBNAIL_SIDE = 512
+"""Enough for a face of a twentieth of the picture to be found in it."""
+
 _UPRIGHT = 1
 _MIN_SIDE = 16
 
@@ -42,8 +47,7 @@ class Portrait:
         exif_orientation: 1 for upright, 2 to 8 for the others.
         frames: More than one for an animation.
         mean_luma: 0 (black) to 255, of the picture as it is rendered.
-        warnings: What was changed for the render, and what a person should know.
-        thumbnail: The rendered picture in grey, its longer side at most 256 pixels.
+        thumbnail: The rendered picture in grey, its longer side at most 512 pixels.
     """
 
     path: Path
@@ -55,7 +59,6 @@ class Portrait:
     has_alpha: bool
     frames: int
     mean_luma: float
-    warnings: tuple[str, ...] = ()
     thumbnail: Image.Image | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -63,6 +66,16 @@ class Portrait:
         """Every checkout opens the file as it is, and sees what a viewer sees."""
         upright = self.exif_orientation == _UPRIGHT
         return self.format in _COPIED and self.mode == "RGB" and upright and not self.has_alpha and self.frames == 1
+
+    @property
+    def upright_width(self) -> int:
+        """Pixels, after an EXIF rotation."""
+        return self.width if self.exif_orientation < _SIDEWAYS else self.height
+
+    @property
+    def upright_height(self) -> int:
+        """Pixels, after an EXIF rotation."""
+        return self.height if self.exif_orientation < _SIDEWAYS else self.width
 
     @property
     def bare_name(self) -> str:
@@ -117,7 +130,7 @@ def write_portrait(portrait: Portrait, directory: Path) -> str:
     """Put the portrait into the working directory, and return its bare name there.
 
     A plain picture is copied byte for byte. Any other becomes an 8-bit RGB PNG: rotated as its EXIF says,
-    transparency on white, the first frame of an animation. `Portrait.warnings` says so.
+    transparency on white, the first frame of an animation. `copy_advice` says so.
 
     Raises:
         IOFailureError: The copy cannot be written.
@@ -191,7 +204,6 @@ def _describe(path: Path, image: Image.Image) -> Portrait:
         has_alpha=stored.has_alpha,
         frames=stored.frames,
         mean_luma=mean,
-        warnings=tuple(_changes(path, stored)),
         thumbnail=small,
     )
 
@@ -205,20 +217,6 @@ class _Stored:
     orientation: int
     has_alpha: bool
     frames: int
-
-
-def _changes(path: Path, stored: _Stored) -> Iterator[str]:
-    """What `write_portrait` will do to a picture that is not plain, in the words of a warning."""
-    if stored.orientation != _UPRIGHT:
-        yield f"the image {path} is rotated as its EXIF orientation ({stored.orientation}) says"
-    if stored.has_alpha:
-        yield f"the image {path} has transparent parts; they become white"
-    if stored.frames > 1:
-        yield f"the image {path} has {stored.frames} frames; the first is used"
-    if stored.mode not in {"RGB", "RGBA"}:
-        yield f"the image {path} is converted from {stored.mode} to RGB"
-    if stored.format not in _COPIED:
-        yield f"the image {path} is converted from {stored.format} to PNG"
 
 
 def _normal(image: Image.Image) -> Image.Image:

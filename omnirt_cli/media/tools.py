@@ -1,4 +1,4 @@
-"""ffmpeg and ffprobe: where they are, and the one bounded way to run them.
+"""ffmpeg and ffprobe: where they are, and the bounded ways to run them, at once or as a stream.
 
 Every call has a deadline, a limit on what is read from it, no standard input and no shell. Files that users
 give are opened with a whitelist of protocols and of container formats, so that a playlist under another name
@@ -14,12 +14,15 @@ import shutil
 import subprocess
 import threading
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from omnirt_cli import bounded
+from omnirt_cli.bounded import STDERR_LIMIT, STDOUT_LIMIT, Outcome
 from omnirt_cli.errors import InputMissingError
+
+__all__ = ["Outcome", "Tool", "ffmpeg_version", "file_url", "find_tool", "input_argv", "input_guard", "preload", "run"]
 
 PROTOCOLS = "file,pipe"
 
@@ -30,8 +33,6 @@ CONTAINERS = (
 """Demuxers that hold media themselves. Those that name other files (concat, hls, dash, sdp, playlists, image
 sequences) or that take anything for media (raw PCM) are left out."""
 
-STDERR_LIMIT = 64 * 1024
-STDOUT_LIMIT = 4 * 1024 * 1024
 PROBE_TIMEOUT_S = 30.0
 
 _HINT = "install ffmpeg (Debian, Ubuntu: `apt-get install ffmpeg`; macOS: `brew install ffmpeg`) and check PATH"
@@ -86,39 +87,6 @@ def input_argv(path: Path) -> list[str]:
     """
     options = [text for key, value in input_guard().items() for text in (f"-{key}", value)]
     return [*options, "-i", file_url(path)]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a tool ended.
-
-    Attributes:
-        returncode: As `subprocess` has it; negative for a signal.
-        stdout: What was collected; empty where the caller read the stream itself.
-        stderr: The last 64 KiB of what it said.
-        timed_out: It was killed at its deadline.
-        overflowed: It was killed because it wrote more than it may.
-    """
-
-    returncode: int
-    stdout: bytes
-    stderr: str
-    timed_out: bool = False
-    overflowed: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """It ended by itself, and well."""
-        return self.returncode == 0 and not self.timed_out and not self.overflowed
-
-    def last_words(self, lines: int = 3) -> str:
-        """The last things it said, in one line, for a message."""
-        if self.timed_out:
-            return "it did not end in time"
-        if self.overflowed:
-            return "it wrote more than expected"
-        said = [line.strip() for line in self.stderr.splitlines() if line.strip()]
-        return "; ".join(said[-lines:]) or f"exit status {self.returncode}"
 
 
 class Tool:
@@ -221,8 +189,7 @@ class _Tail:
 
 def run(argv: list[str], *, timeout_s: float, stdin: IO[bytes] | None = None, limit: int = STDOUT_LIMIT) -> Outcome:
     """Run a tool to its end and collect what it says."""
-    with Tool(argv, timeout_s=timeout_s, stdin=stdin) as tool:
-        return tool.collect(limit)
+    return bounded.run(argv, timeout_s=timeout_s, env=_environment(), stdin=stdin, limit=limit)
 
 
 def _environment() -> dict[str, str]:

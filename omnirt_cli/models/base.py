@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from omnirt_cli.checkout import CheckoutFacts
+    from omnirt_cli.models.card import CheckpointFile, HostRow, MemoryRow, ModelCard
 
 
 class Backend(str, Enum):
@@ -135,6 +136,7 @@ class EarlierStep:
         env: Likewise; on top of the run's own environment.
         device: The id of the device it runs on; None for the first of the run's.
         makes: Absolute paths that it leaves. Where all are there and can be trusted, it is not run again.
+        always: Run it all the same.
     """
 
     name: str
@@ -143,6 +145,7 @@ class EarlierStep:
     env: Mapping[str, str]
     device: str | None = None
     makes: tuple[Path, ...] = ()
+    always: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,8 @@ class MarkKind(str, Enum):
     """A warning or an error of the script's own logger."""
     FELL_BACK = "fell_back"
     """The checkout gave up something that was asked for and goes on (quantizing that failed)."""
+    CLUE = "clue"
+    """A library's remark in passing that may explain a slow run or a bad picture."""
 
 
 @dataclass(frozen=True)
@@ -196,8 +201,8 @@ class LogRule:
 
     Attributes:
         needle: A literal that every such line contains; the scanner looks for it before it tries the pattern.
-        pattern: Searched anywhere in the line (a progress bar may stand before it). Groups `index` and `seconds`
-            are read where they exist.
+        pattern: Searched anywhere in the line (a progress bar may stand before it). Groups `index`, `seconds` and
+            `ms` (milliseconds) are read where they exist.
     """
 
     kind: MarkKind
@@ -247,6 +252,7 @@ class ScriptRequest:
 
     Attributes:
         folder: Where inputs and result lie for a script that does not run beside them; None where it does.
+        cache: The user's cache folder of OmniRT, absolute; None where there is none.
     """
 
     checkout: CheckoutFacts
@@ -259,6 +265,7 @@ class ScriptRequest:
     processes: int
     prompt: str | None = None
     folder: Path | None = None
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -277,6 +284,39 @@ class ModelAdapter(ABC):
     """
 
     info: ModelInfo
+
+    # --- what the card says -----------------------------------------------------------------------
+
+    @property
+    def card(self) -> ModelCard:
+        """The model's facts for people, presets and budgets."""
+        from omnirt_cli.models.card import model_card
+
+        return model_card(self.info.id)
+
+    def memory_row(self, backend: Backend, knobs: Mapping[str, KnobValue]) -> MemoryRow | None:
+        """What these settings need of the devices; None where nothing is known."""
+        from omnirt_cli.models.card import closest
+
+        return closest((row for row in self.card.memory if row.backend == backend.value), values_of(knobs))
+
+    def host_row(self, backend: Backend, knobs: Mapping[str, KnobValue]) -> HostRow | None:
+        """What one process needs of the machine's own memory, frames not counted; None where nothing is known."""
+        from omnirt_cli.models.card import closest
+
+        fitting = (row for row in self.card.host.rows if row.backend in (None, backend.value))
+        return closest(fitting, values_of(knobs))
+
+    def checkpoint_files(self, knobs: Mapping[str, KnobValue]) -> tuple[CheckpointFile, ...]:
+        """The files that the script opens with these settings, in the order of loading."""
+        values = values_of(knobs)
+        return tuple(row for row in self.card.checkpoint if row.holds(values))
+
+    def can_set(self, knob: str, checkout: CheckoutFacts, variant: Variant) -> bool:
+        """Whether a run can choose this knob's value here."""
+        return self.carrier(knob, checkout, variant) not in (None, Carrier.FIXED)
+
+    # --- what an adapter states -------------------------------------------------------------------
 
     @abstractmethod
     def knobs(self) -> tuple[str, ...]:
@@ -344,4 +384,9 @@ class ModelAdapter(ABC):
 
     @abstractmethod
     def core_scope(self, mode: str) -> str:
-        """What the printed chunk time covers: `core` or `audio_encoding+core`."""
+        """What the printed chunk time covers: `core`, `audio_encoding+core` or `whole block`."""
+
+
+def values_of(knobs: Mapping[str, KnobValue]) -> dict[str, Any]:
+    """The plain values of resolved knobs."""
+    return {name: knob.value for name, knob in knobs.items()}

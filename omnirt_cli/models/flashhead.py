@@ -18,6 +18,16 @@ from omnirt_cli.models.base import (
     ScriptRequest,
     Variant,
 )
+from omnirt_cli.models.knob_values import (
+    knob_value,
+    parse_size,
+    require,
+    require_multiple,
+    require_new_frames,
+    require_step,
+    splits_as_grid,
+    whole_number,
+)
 from omnirt_cli.models.soulx_script import (
     BUILT_IN,
     BY_OMNIRT,
@@ -26,16 +36,8 @@ from omnirt_cli.models.soulx_script import (
     env,
     flag,
     is_consistent,
-    knob_value,
     params,
-    parse_size,
-    require,
-    require_multiple,
-    require_new_frames,
-    require_step,
-    splits_as_grid,
     variant_of,
-    whole_number,
 )
 
 _PRO, _LITE = "pro", "lite"

@@ -23,6 +23,17 @@ from omnirt_cli.models.base import (
     Variant,
 )
 from omnirt_cli.models.frames import Loop
+from omnirt_cli.models.knob_values import (
+    knob_value,
+    parse_size,
+    require,
+    require_multiple,
+    require_new_frames,
+    require_step,
+    splits_as_grid,
+    transposed_profile,
+    whole_number,
+)
 from omnirt_cli.models.soulx_script import (
     BUILT_IN,
     BY_OMNIRT,
@@ -31,17 +42,8 @@ from omnirt_cli.models.soulx_script import (
     env,
     flag,
     is_consistent,
-    knob_value,
     params,
-    parse_size,
-    require,
-    require_multiple,
-    require_new_frames,
-    require_step,
-    splits_as_grid,
-    transposed_profile,
     variant_of,
-    whole_number,
 )
 
 _HEADS = 40

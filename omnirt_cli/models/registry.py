@@ -9,10 +9,11 @@ from omnirt_cli.errors import UsageError
 from omnirt_cli.models.base import ModelInfo
 from omnirt_cli.models.flashhead import FlashHeadAdapter
 from omnirt_cli.models.flashtalk import FlashTalkAdapter
+from omnirt_cli.models.liveact import LiveActAdapter
 from omnirt_cli.models.soulx_script import SoulXScriptAdapter
 
 _ADAPTERS: dict[str, SoulXScriptAdapter] = {
-    adapter.info.id: adapter for adapter in (FlashTalkAdapter(), FlashHeadAdapter())
+    adapter.info.id: adapter for adapter in (FlashTalkAdapter(), FlashHeadAdapter(), LiveActAdapter())
 }
 
 

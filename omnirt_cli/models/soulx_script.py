@@ -1,18 +1,19 @@
-"""What the `generate_video.py` of FlashTalk and of FlashHead have in common, as far as OmniRT must know it.
+"""What the SoulX scripts have in common, as far as OmniRT must know it.
 
-Both take their knobs through flags, environment variables and a YAML file that they open relatively, run the
-same loop over the audio and log the same lines. An adapter states its table of knobs, its sizes and its rules
-for process counts; this module turns them into carriers, checks and a `ScriptCall`.
+They take their knobs through flags, environment variables and a YAML file that they open relatively; FlashTalk's
+and FlashHead's `generate_video.py` run the same loop over the audio and log the same lines, too. An adapter states
+its table of knobs, its sizes and its rules for process counts; this module turns them into carriers, checks and a
+`ScriptCall`.
 """
 
 from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from omnirt_cli.checkout import AudioMux, CheckoutFacts
 from omnirt_cli.errors import InputInvalidError, UsageError
@@ -28,14 +29,13 @@ from omnirt_cli.models.base import (
     MarkKind,
     ModelAdapter,
     Preset,
+    ScratchNames,
     ScriptCall,
     ScriptRequest,
     Variant,
 )
 from omnirt_cli.models.infer_params import private_params
-
-if TYPE_CHECKING:
-    from omnirt_cli.models.card import MemoryRow, ModelCard
+from omnirt_cli.models.knob_values import knob_value, parse_size, require, require_new_frames, spelled
 
 UNRECOGNISED = "unrecognised"
 
@@ -53,11 +53,14 @@ class Way:
     """One way in which a knob can reach a script.
 
     Attributes:
-        names: The flag, the variables or the YAML keys; a value with several parts has one name for each.
+        names: The flag, the variables, the YAML keys, or the scripts beside the entry script that OmniRT runs for it;
+            a value with several parts has one name for each.
+        by_library: A variable that a library reads, so that the checkout's own code need not name it.
     """
 
     carrier: Carrier
     names: tuple[str, ...] = ()
+    by_library: bool = False
 
 
 def flag(name: str) -> Way:
@@ -68,6 +71,16 @@ def flag(name: str) -> Way:
 def env(*names: str) -> Way:
     """By environment variables that the checkout reads."""
     return Way(Carrier.ENVIRONMENT, names)
+
+
+def library_env(name: str) -> Way:
+    """By an environment variable that a library of the checkout reads."""
+    return Way(Carrier.ENVIRONMENT, (name,), by_library=True)
+
+
+def script(name: str) -> Way:
+    """By another script of the checkout, which OmniRT runs."""
+    return Way(Carrier.OMNIRT, (name,))
 
 
 def params(*keys: str) -> Way:
@@ -83,7 +96,7 @@ Rows = Mapping[str, tuple[Way, ...]]
 
 
 class SoulXScriptAdapter(ModelAdapter):
-    """Base of the two adapters. Subclasses fill the class attributes and the abstract methods below."""
+    """Base of the adapters. Subclasses fill the class attributes and the abstract methods below."""
 
     rows: ClassVar[Rows]
     flag_order: ClassVar[tuple[str, ...]]
@@ -112,13 +125,6 @@ class SoulXScriptAdapter(ModelAdapter):
         """Why the model cannot run on so many processes; None where it can."""
 
     # --- knobs and their carriers -----------------------------------------------------------------
-
-    @property
-    def card(self) -> ModelCard:
-        """The model's facts for people: presets, memory, reference times."""
-        from omnirt_cli.models.card import model_card
-
-        return model_card(self.info.id)
 
     def knobs(self) -> tuple[str, ...]:
         """See base."""
@@ -181,7 +187,7 @@ class SoulXScriptAdapter(ModelAdapter):
             for way in row
             if way.carrier is Carrier.INFER_PARAMS and len(way.names) == 1 and way.names[0] in own
         }
-        return {**single, "size": f"{own['width']}*{own['height']}"}
+        return {**single, "size": f"{own['width']}*{own['height']}"} if {"width", "height"} <= set(own) else single
 
     # --- checks -----------------------------------------------------------------------------------
 
@@ -211,18 +217,6 @@ class SoulXScriptAdapter(ModelAdapter):
         """
         return max(self.process_counts(request, limit), default=1)
 
-    def memory_row(self, backend: Backend, knobs: Mapping[str, KnobValue]) -> MemoryRow | None:
-        """What these settings need: the card's first row that matches; None where nothing is known."""
-        values = dict(_given(knobs))
-        return next(
-            (
-                row
-                for row in self.card.memory
-                if row.backend == backend.value and all(values.get(knob) == wanted for knob, wanted in row.when.items())
-            ),
-            None,
-        )
-
     def _check_mandatory_flags(self, checkout: CheckoutFacts) -> None:
         missing = sorted(self.mandatory_flags - checkout.flags) if checkout.flags is not None else []
         if missing:
@@ -248,7 +242,7 @@ class SoulXScriptAdapter(ModelAdapter):
         checkout, variant = request.checkout, request.variant
         usable = [spelled(name) for name in self.rows if self.way(name, checkout, variant)]
         names = sorted({name for way in self.rows.get(knob, ()) for name in way.names})
-        reason = f" It reads neither a flag nor a variable for it ({', '.join(names)})." if names else ""
+        reason = f" Nothing in it is named {' or '.join(names)}." if names else ""
         return UsageError(
             f"The {variant.name} {self.info.title} checkout {checkout.path} has no {spelled(knob)}.{reason}",
             hint=f"It has {', '.join(usable)}.",
@@ -310,13 +304,31 @@ class SoulXScriptAdapter(ModelAdapter):
             args=self._args(request),
             env=self.environment(request),
             files=self._files(request),
-            result_name=self.result_name,
+            result_name=self.result_of(request.names),
             silent_name=self.silent_name,
         )
 
+    def result_of(self, names: ScratchNames) -> str:  # noqa: ARG002
+        """What the script's result is called."""
+        return self.result_name
+
     def _args(self, request: ScriptRequest) -> tuple[str, ...]:
+        values = self.own_flags(request)
+        for knob, value in _given(request.knobs):
+            way = self.way(knob, request.checkout, request.variant)
+            if way and way.carrier is Carrier.FLAG:
+                values[way.names[0]] = self.flag_value(knob, value, request)
+        spoken = (
+            _argument(name, values[name], request.checkout)
+            for name in self.flag_order
+            if values.get(name) is not None and _is_available(flag(name), request.checkout)
+        )
+        return tuple(argument for argument in spoken if argument)
+
+    def own_flags(self, request: ScriptRequest) -> dict[str, Any]:
+        """The flags that no knob stands behind: inputs, folders, result."""
         folder = request.folder or PurePath()
-        values: dict[str, Any] = {
+        return {
             "--ckpt_dir": request.ckpt_dir,
             "--wav2vec_dir": request.wav2vec_dir,
             "--cond_image": folder / request.names.image,
@@ -324,16 +336,10 @@ class SoulXScriptAdapter(ModelAdapter):
             "--save_file": folder / self.result_name,
             "--input_prompt": request.prompt,
         }
-        for knob, value in _given(request.knobs):
-            way = self.way(knob, request.checkout, request.variant)
-            if way and way.carrier is Carrier.FLAG:
-                values[way.names[0]] = value
-        spoken = (
-            _argument(name, values[name], request.checkout)
-            for name in self.flag_order
-            if values.get(name) is not None and _is_available(flag(name), request.checkout)
-        )
-        return tuple(argument for argument in spoken if argument)
+
+    def flag_value(self, knob: str, value: Any, request: ScriptRequest) -> Any:  # noqa: ARG002
+        """A knob's value as its flag takes it."""
+        return value
 
     def environment(self, request: ScriptRequest) -> dict[str, str]:
         """What the script reads from its environment."""
@@ -363,115 +369,7 @@ class SoulXScriptAdapter(ModelAdapter):
         return (*LOG_RULES, *self.own_log_rules)
 
 
-# --- values ---------------------------------------------------------------------------------------
-
-
-def spelled(knob: str) -> str:
-    """A knob's name on OmniRT's command line."""
-    return "--" + knob.replace("_", "-")
-
-
-def parse_size(size: str) -> tuple[int, int]:
-    """Width and height of `W*H`.
-
-    Raises:
-        UsageError: It is written otherwise.
-    """
-    match = re.fullmatch(r"\s*(\d+)\s*[*xX]\s*(\d+)\s*", str(size))
-    if not match or 0 in map(int, match.groups()):
-        raise UsageError(f"--size {size!r} is not a size.", hint="Write width*height in pixels, e.g. --size '416*704'.")
-    return int(match[1]), int(match[2])
-
-
-def knob_value(knobs: Mapping[str, KnobValue], name: str) -> Any:
-    """A knob's value, None where nobody set it."""
-    knob = knobs.get(name)
-    return knob.value if knob else None
-
-
-def whole_number(params: Mapping[str, Any], key: str) -> int:
-    """A count from a checkout's `infer_params.yaml`.
-
-    Raises:
-        InputInvalidError: It is no whole number.
-    """
-    value = params[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < 1:
-        raise InputInvalidError(
-            f"{key} is {value!r} in the checkout's infer_params.yaml.",
-            hint="It must be a whole number of 1 or more; restore the file from the repository.",
-        )
-    return int(value)
-
-
-def require(holds: bool, message: str, hint: str) -> None:  # noqa: FBT001
-    """Refuse a value.
-
-    Raises:
-        UsageError: The condition does not hold.
-    """
-    if not holds:
-        raise UsageError(message, hint=hint)
-
-
-def require_new_frames(geometry: Geometry) -> None:
-    """Refuse frame counts that leave nothing new in a chunk.
-
-    Raises:
-        UsageError: They do.
-    """
-    require(
-        geometry.fps >= 1 and geometry.slice_frames >= 1 and geometry.slice_samples >= 1,
-        f"--motion-frames-num {geometry.motion_frames_num} leaves no new frame of --frame-num {geometry.frame_num} "
-        f"at {geometry.fps} frames per second.",
-        "Use fewer motion frames than frames; published pairs are 33/5, 33/9 (FlashHead lite) and 29/1.",
-    )
-
-
-def require_step(knob: str, value: int, step: int) -> None:
-    """Refuse a frame count that is not one more than a multiple of the VAE's time step.
-
-    Raises:
-        UsageError: It is not.
-    """
-    lower = max(1, (value - 1) // step * step + 1)
-    require(
-        value >= 1 and value % step == 1 % step,
-        f"{spelled(knob)} {value} does not fit: the model needs a multiple of {step}, plus 1.",
-        f"The nearest that fit are {lower} and {lower + step}.",
-    )
-
-
-def require_multiple(geometry: Geometry, step: int) -> None:
-    """Refuse a picture size that the model cannot divide.
-
-    Raises:
-        UsageError: It cannot.
-    """
-    width, height = (max(step, round(side / step) * step) for side in (geometry.width, geometry.height))
-    require(
-        geometry.width % step == 0 and geometry.height % step == 0,
-        f"--size {geometry.width}*{geometry.height} does not fit: both sides must be multiples of {step}.",
-        f"The nearest that fits is --size '{width}*{height}'.",
-    )
-
-
-def transposed_profile(geometry: Geometry, profiles: Iterable[tuple[int, int]]) -> list[str]:
-    """A warning where width and height of a known profile were probably exchanged."""
-    size, transpose = (geometry.width, geometry.height), (geometry.height, geometry.width)
-    known = set(profiles)
-    if size in known or transpose not in known:
-        return []
-    published = f"the published profile is --size '{transpose[0]}*{transpose[1]}'"
-    return [f"--size is width*height, and {size[0]}*{size[1]} is wider than high; {published}"]
-
-
-def splits_as_grid(processes: int, rows: int, columns: int) -> bool:
-    """Whether some grid of `processes` tiles divides rows and columns (the 2-D split VAE needs one)."""
-    return any(
-        processes % down == 0 and rows % down == 0 and columns % (processes // down) == 0
-        for down in range(1, processes + 1)
-    )
+# --- variants -------------------------------------------------------------------------------------
 
 
 def variant_of(name: str, checkout: CheckoutFacts, *, recognised: bool = True) -> ScriptVariant:
@@ -539,10 +437,10 @@ def _is_available(way: Way, checkout: CheckoutFacts) -> bool:
     if way.carrier is Carrier.FLAG:
         return checkout.flags is None or way.names[0] in checkout.flags
     if way.carrier is Carrier.ENVIRONMENT:
-        return set(way.names) <= checkout.env_names
+        return way.by_library or set(way.names) <= checkout.env_names
     if way.carrier is Carrier.INFER_PARAMS:
         return set(way.names) <= set(checkout.infer_params)
-    return True
+    return set(way.names) <= checkout.scripts
 
 
 def _argument(name: str, value: Any, checkout: CheckoutFacts) -> str | None:

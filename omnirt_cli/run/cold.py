@@ -10,24 +10,27 @@ import selectors
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from launchers.process import Done, ExitStatus, GuardedProcess, GuardLost, ProcessSpec
 from launchers.pump import LogPump
-from omnirt_cli.models.base import MarkKind
+from omnirt_cli.models.base import LogRule, MarkKind
 from omnirt_cli.plan import Plan
 from omnirt_cli.report import ChunkInfo
 from omnirt_cli.run.cancel import CancelToken
 from omnirt_cli.run.events import ChunkFinished, Stage, StepFinished
 from omnirt_cli.run.failure_reader import FailureReader
 from omnirt_cli.run.host_memory import HostMemory
+from omnirt_cli.run.log_facts import LogFacts, LogFactsReader
 from omnirt_cli.run.log_scanner import LogMark, LogScanner
 from omnirt_cli.run.recorder import Recorder
 from omnirt_cli.run.timings import TimingBuilder
 
 if TYPE_CHECKING:
+    from omnirt_cli.run.beside import Beside
     from omnirt_cli.run.failure import Failure
 
 LOADING_STALL_S = 1800.0
@@ -39,6 +42,25 @@ STOP_BOUND_S = 3.5
 MEMORY_EVERY_S = 1.0
 NOTES_AT_MOST = 50
 """Lines of the script that a run's events repeat; all of them are in its log."""
+
+
+@dataclass(frozen=True)
+class ColdLaunch:
+    """What is started, and how its output is read.
+
+    Attributes:
+        env: The child's whole environment.
+        rules: The lines that tell something.
+        stage: The phase that the start begins.
+        detail: What the phase is about, where its name does not say.
+    """
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str]
+    rules: tuple[LogRule, ...]
+    stage: Stage = Stage.LAUNCH
+    detail: str | None = None
 
 
 class StopReason(str, Enum):
@@ -61,6 +83,7 @@ class ChildOutcome:
         survivors: Numbers of processes that could not be ended.
         leftovers: Names of processes that outlived the launcher and were ended.
         storage: The operating system's refusal to store the log.
+        log_facts: What the log told besides.
     """
 
     exit: ExitStatus | None
@@ -72,6 +95,7 @@ class ChildOutcome:
     guard_lost: bool = False
     storage: OSError | None = None
     peak_memory_gib: float | None = None
+    log_facts: LogFacts = field(default_factory=LogFacts)
 
 
 class ColdRun:
@@ -80,23 +104,27 @@ class ColdRun:
     def __init__(
         self,
         plan: Plan,
-        env: Mapping[str, str],
+        launch: ColdLaunch,
         recorder: Recorder,
         timings: TimingBuilder,
         cancel: CancelToken,
         *,
         log: BinaryIO,
         lock_fds: tuple[int, ...] = (),
+        beside: Beside | None = None,
     ) -> None:
         self._plan = plan
         self._recorder = recorder
         self._timings = timings
         self._cancel = cancel
         self._failures = FailureReader()
-        self._scanner = LogScanner(plan.adapter.log_rules(plan.variant), watch=self._failures.read)
+        self._facts = LogFactsReader()
+        self._launch = launch
+        self._scanner = LogScanner(launch.rules, watch=self._failures.read)
         self._log = log
-        self._spec = ProcessSpec(argv=plan.argv, cwd=plan.cwd, env=dict(env), run_id=plan.run_id)
+        self._spec = ProcessSpec(argv=launch.argv, cwd=launch.cwd, env=dict(launch.env), run_id=plan.run_id)
         self._lock_fds = lock_fds
+        self._beside = beside
         self._memory = HostMemory()
         self._stop: StopReason | None = None
         self._stop_deadline: float | None = None
@@ -116,7 +144,7 @@ class ColdRun:
         Raises:
             launchers.errors.LaunchError: The launcher could not be started.
         """
-        self._recorder.enter(Stage.LAUNCH)
+        self._recorder.enter(self._launch.stage, self._launch.detail)
         began = time.monotonic()
         process = GuardedProcess.start(self._spec, grace_s=self._plan.limits.grace_s, pass_fds=self._lock_fds)
         try:
@@ -200,6 +228,8 @@ class ColdRun:
     def _look_at_clock(self, process: GuardedProcess) -> None:
         now = time.monotonic()
         self._memory.sample(process.pid, now)
+        if self._beside is not None:
+            self._beside.tick()
         if self._storage is not None:
             self._ask_to_stop(process, StopReason.STORAGE)
         if self._stop is not None:
@@ -247,9 +277,10 @@ class ColdRun:
 
     def _note(self, marks: list[LogMark]) -> None:
         for mark in marks:
+            self._facts.note(mark)
             chunk = self._timings.mark(mark)
             if mark.kind is MarkKind.READY:
-                self._recorder.enter(Stage.GENERATE)
+                self._begin_generating()
             elif mark.kind in (MarkKind.DEVICE, MarkKind.LOADING) and not self._chunks:
                 self._recorder.enter(Stage.LOAD)
             elif mark.kind is MarkKind.DENOISE_STEP:
@@ -260,6 +291,11 @@ class ColdRun:
                 self._pass_on(mark)
             if chunk is not None:
                 self._note_chunk(chunk)
+
+    def _begin_generating(self) -> None:
+        self._recorder.enter(Stage.GENERATE)
+        if self._beside is not None:
+            self._beside.model_loaded()
 
     def _note_step(self, mark: LogMark) -> None:
         self._recorder.emit(
@@ -320,6 +356,7 @@ class ColdRun:
             guard_lost=process.guard_lost,
             storage=self._storage,
             peak_memory_gib=self._memory.peak_gib,
+            log_facts=self._facts.facts(),
         )
 
     def _diagnose(self, status: ExitStatus | None, tail: tuple[str, ...]) -> Failure | None:

@@ -18,7 +18,11 @@ from omnirt_cli.report import RunStatus
 class Stage(str, Enum):
     """The phases of a render, in order."""
 
+    WAIT = "wait"
+    """For devices that other runs hold."""
     PREPARE = "prepare"
+    EARLIER = "earlier"
+    """A step before the script, e.g. a text encoder's own launch."""
     LAUNCH = "launch"
     LOAD = "load"
     GENERATE = "generate"
@@ -54,10 +58,15 @@ class RunStarted(BaseEvent):
 
 
 class StageStarted(BaseEvent):
-    """A phase began."""
+    """A phase began.
+
+    Attributes:
+        detail: What it is about, where its name does not say: who is waited for, which earlier step.
+    """
 
     event: Literal["stage_started"] = "stage_started"
     stage: Stage
+    detail: str | None = None
 
 
 class StageFinished(BaseEvent):

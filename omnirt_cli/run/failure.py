@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 from omnirt_cli.errors import ModelFailedError, OmniRTError
 from omnirt_cli.run.failure_reader import Row, row_of
-from omnirt_cli.run.failure_rules import (
+from omnirt_cli.run.failure_rule import (
     CHECKOUT_HINT,
     FALLBACK_HINT,
     KILLED_HINT,
     QUANTIZING_HINT,
-    RULES,
     SIGNAL_HINTS,
     FailureRule,
     Standing,
 )
+from omnirt_cli.run.failure_rules import RULES
 
 _SUMMARY_RANK = re.compile(r"\brank\s*: (\d+) \(local_rank")
 _SUMMARY_EXIT = re.compile(r"\bexitcode\s*: (-?\d+) \(pid")

@@ -237,13 +237,13 @@ def _mark(kind: MarkKind, line: bytes, match: re.Match[bytes], at_s: float) -> L
     stamp = _last(_STAMP, before) if before else None
     rank = _last(_RANK, before) if b"[rank" in before else None
     groups = match.groupdict()
-    index, seconds = _number(groups.get("index")), _number(groups.get("seconds"))
+    index, seconds, value_ms = (_number(groups.get(name)) for name in ("index", "seconds", "ms"))
     return LogMark(
         kind,
         at_s,
         line[stamp.start() if stamp else start :],
         None if index is None else int(index),
-        None if seconds is None else seconds * 1000,
+        value_ms if seconds is None else seconds * 1000,
         _stamp_ms(stamp[0]) if stamp else None,
         int(rank[1]) if rank else None,
     )

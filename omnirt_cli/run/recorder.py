@@ -53,13 +53,13 @@ class Recorder:
         for listener in self._listeners:
             listener(stamped)
 
-    def enter(self, stage: Stage) -> None:
+    def enter(self, stage: Stage, detail: str | None = None) -> None:
         """A phase begins; the one before it ends."""
         if stage is self._stage:
             return
         self.leave()
         self._stage, self._stage_began = stage, time.monotonic()
-        self.emit(StageStarted(stage=stage))
+        self.emit(StageStarted(stage=stage, detail=detail))
 
     def leave(self) -> None:
         """The current phase ends."""

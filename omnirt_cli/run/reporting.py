@@ -10,11 +10,12 @@ import os
 import platform
 import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from omnirt_cli import __version__
+from omnirt_cli import __version__, host_memory
 from omnirt_cli.checks import Check, CheckStatus
+from omnirt_cli.devices.device import Device
 from omnirt_cli.draft import Draft, plan_document
 from omnirt_cli.errors import CancelledRunError, ModelFailedError, OmniRTError, RunTimeoutError
 from omnirt_cli.files import storage_error
@@ -65,7 +66,7 @@ def new_report(plan: Plan, checks: Iterable[Check]) -> RunReport:
             variant=plan.variant.name,
             dirty=plan.checkout.dirty,
         ),
-        devices=_devices(plan),
+        devices=devices_info(plan, ()),
         inputs={
             "image": InputInfo(path=str(plan.portrait.path), media=plan.portrait.facts()),
             "audio": InputInfo(path=str(plan.speech.path), media=plan.speech.facts()),
@@ -101,13 +102,24 @@ def refused_report(draft: Draft, error: OmniRTError) -> RunReport:
     )
 
 
-def _devices(plan: Plan) -> DevicesInfo:
-    ids = plan.visibility.ids or ()
-    return DevicesInfo(
-        kind=plan.backend.value,
-        requested=plan.visibility.value,
-        used=[DeviceInfo(id=device) for device in ids[: plan.launch.processes]]
-        or ([DeviceInfo(id="cpu", name=platform.processor() or None)] if plan.backend is Backend.CPU else []),
+def devices_info(plan: Plan, devices: Sequence[Device]) -> DevicesInfo:
+    """The report's `devices`: what was asked for, and what the run got."""
+    named = devices or [Device(device, device) for device in (plan.visibility.ids or ())]
+    used = [_device_info(device) for device in named]
+    if plan.backend is Backend.CPU:
+        used = [DeviceInfo(id="cpu", name=platform.processor() or None)]
+    asked = plan.visibility.value
+    if asked is None and plan.devices is not None:
+        asked = f"{plan.devices.count} of {','.join(device.id for device in plan.devices.candidates)}"
+    return DevicesInfo(kind=plan.backend.value, requested=asked, used=used)
+
+
+def _device_info(device: Device) -> DeviceInfo:
+    return DeviceInfo(
+        id=device.id,
+        name=device.name,
+        memory_total_gib=device.total_gib,
+        memory_free_before_gib=device.free_gib,
     )
 
 
@@ -117,7 +129,16 @@ def _host() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpus": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        **_memory_limit(),
     }
+
+
+def _memory_limit() -> dict[str, float]:
+    """What a control group leaves of the memory, where one limits it."""
+    there = host_memory.available()
+    if there.bytes is None or not there.limited_by.startswith("cgroup"):
+        return {}
+    return {"memory_limit_gib": round(there.bytes / 2**30, 1)}
 
 
 def add_slow_facts(report: RunReport, plan: Plan) -> None:

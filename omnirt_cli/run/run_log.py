@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from launchers.pump import write_all
+from omnirt_cli.files import is_locked
 
 
 class RunLog:
@@ -44,17 +45,7 @@ class RunLog:
     @staticmethod
     def is_held(path: Path) -> bool:
         """Whether a run that lives writes this log now."""
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return is_locked(path)
 
     def write(self, data: bytes) -> None:
         """Add bytes.

@@ -50,6 +50,7 @@ class TimingBuilder:
     """Collects a run's moments as they come; `build` may be called at any time, for a failed run too."""
 
     _at_s: dict[str, float] = field(default_factory=dict)
+    _earlier_ms: dict[str, float] = field(default_factory=dict)
     _first: dict[MarkKind, LogMark] = field(default_factory=dict)
     _chunks: list[_Chunk] = field(default_factory=list)
     _steps_ms: list[float] = field(default_factory=list)
@@ -58,6 +59,10 @@ class TimingBuilder:
     def started(self, at_s: float) -> None:
         """The request came in."""
         self._at_s["started"] = at_s
+
+    def earlier(self, name: str, began_s: float, ended_s: float) -> None:
+        """A step before the script was done, e.g. `text context`."""
+        self._earlier_ms[f"{name.replace(' ', '_')}_ms"] = (ended_s - began_s) * 1000
 
     def spawned(self, at_s: float) -> None:
         """The child process was started."""
@@ -113,7 +118,7 @@ class TimingBuilder:
             core_scope: What the script's chunk time covers.
         """
         chunks = tuple(self._chunk_info(number, core_scope) for number in range(len(self._chunks)))
-        values = self._phases() | _chunk_values(chunks)
+        values = self._phases() | self._earlier_ms | _chunk_values(chunks)
         values |= _rates(values, chunks, media_duration_s, frames_per_chunk, fps)
         return Timings({key: round(value, 3) for key, value in values.items()}, chunks)
 

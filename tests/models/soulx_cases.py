@@ -15,7 +15,7 @@ CHECKOUTS = Path(omnirt_cli.__file__).parent / "miniature" / "checkouts"
 
 
 def facts_of(name: str) -> CheckoutFacts:
-    return inspect_checkout(CHECKOUTS / name, "generate_video.py")
+    return inspect_checkout(CHECKOUTS / name, model_of(name).info.script)
 
 
 def model_of(name: str) -> SoulXScriptAdapter:

@@ -20,7 +20,7 @@ PRESETS = ("fast", "balanced", "quality", "low-vram")
 
 
 def test_a_model_is_found_by_id_and_by_key() -> None:
-    assert model_ids() == ("soulx-flashtalk-14b", "soulx-flashhead-1.3b")
+    assert model_ids() == ("soulx-flashtalk-14b", "soulx-flashhead-1.3b", "soulx-liveact-14b")
     assert adapter("flashhead") is adapter("soulx-flashhead-1.3b")
 
 
@@ -71,7 +71,7 @@ def test_presets_can_be_told_without_a_checkout() -> None:
 def marks(model_key: str, log: Path) -> dict[str, list[re.Match[bytes]]]:
     """Every mark in a recorded log. Its lines begin with a time and a stream; carriage returns are kept."""
     model = adapter(model_key)
-    rules = model.log_rules(model.recognise(facts_of(model_key if model_key == "flashhead" else "flashtalk_new")))
+    rules = model.log_rules(model.recognise(facts_of("flashtalk_new" if model_key == "flashtalk" else model_key)))
     found: dict[str, list[re.Match[bytes]]] = {}
     for line in re.split(rb"[\r\n]", log.read_bytes()):
         for rule in rules:
@@ -104,7 +104,7 @@ def test_recorded_logs_are_understood(key: str, log: str, chunks: int, steps: in
 
 
 def test_a_needle_stands_in_every_line_that_its_pattern_takes() -> None:
-    for model, log in itertools.product(adapters(), LOGS.glob("flash*.log")):
+    for model, log in itertools.product(adapters(), LOGS.glob("*.log")):
         for rule in model.log_rules(model.recognise(facts_of("flashtalk_new"))):
             taken = (line for line in re.split(rb"[\r\n]", log.read_bytes()) if rule.pattern.search(line))
             assert all(rule.needle in line for line in taken)

@@ -87,6 +87,7 @@ RECORDED = [
     ("flashhead.exit0_1.2p", ModelFailedError, "connection to another rank broke", 0, 1, None),
     ("flashhead.leaked_world_size.1p", ModelFailedError, "MASTER_ADDR is not set", None, 1, None),
     ("flashtalk_quant.badquant.1p", ModelFailedError, "--quantize: invalid choice: 'int4'", None, 2, None),
+    ("liveact.oom1.2p", OutOfDeviceMemoryError, "rank 1: out of device memory on device 3", 1, 1, None),
     ("flashtalk_new.nores.1p", ModelFailedError, "script's ffmpeg failed with status 1", None, 1, None),
 ]
 
@@ -153,9 +154,9 @@ MESSAGES = [
     ("ascend_library", "OSError: libascendcl.so.1: cannot open shared object file", ModelFailedError, "libascendcl"),
     (
         "shared_library",
-        "ImportError: libcudnn.so.9: cannot open shared object file: No such file or directory",
+        "ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
         ModelFailedError,
-        "libcudnn.so.9",
+        "libGL.so.1",
     ),
     (
         "quantization_library",
@@ -332,6 +333,214 @@ MESSAGES = [
         "HCCL failed between the NPUs",
     ),
     (
+        "shared_memory_full",
+        "RuntimeError: unable to open shared memory object </torch_41_7> in read-write mode: No space left on device",
+        ModelFailedError,
+        "shared memory ran out",
+    ),
+    (
+        "shared_memory_full",
+        (
+            "torch.distributed.DistBackendError: NCCL error in: NCCLUtils.cpp:94, unhandled system error\n"
+            "ncclSystemError: System call (e.g. socket, malloc) or external library call failed or device error.\n"
+            "Last error:\nError while creating shared memory segment /dev/shm/nccl-b2Vd1w (size 9637888)"
+        ),
+        ModelFailedError,
+        "shared memory ran out",
+    ),
+    ("disk_full", "av.error.OSError: [Errno 28] No space left on device", IOFailureError, "disk is full"),
+    ("disk_quota", "OSError: [Errno 122] Disk quota exceeded: 'result.mp4'", IOFailureError, "quota is used up"),
+    (
+        "host_array_memory",
+        (
+            "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 23.1 GiB for an array with shape "
+            "(6000, 768, 448, 3) and data type float32"
+        ),
+        ModelFailedError,
+        "not a device's) is exhausted: Unable to allocate 23.1 GiB",
+    ),
+    (
+        "bus_error",
+        (
+            "RuntimeError: DataLoader worker (pid 4711) is killed by signal: Bus error. It is possible that "
+            "dataloader's workers are out of shared memory."
+        ),
+        ModelFailedError,
+        "shared memory ran out",
+    ),
+    ("open_files", "OSError: [Errno 24] Too many open files: '/srv/a.json'", ModelFailedError, "open files"),
+    (
+        "cann_python_package",
+        (
+            "RuntimeError: SetPrecisionMode:build/CMakeFiles/torch_npu.dir/compiler_depend.ts:156 NPU function error: "
+            "at_npu::native::AclSetCompileopt(aclCompileOpt::ACL_PRECISION_MODE, precision_mode), error code is "
+            "500001\n[ERROR] 2026-04-16-13:15:44 (PID:96, Device:0, RankID:-1) ERR00100 PTA call acl api failed\n"
+            "[Error]: The internal ACL of the system is incorrect.\nEC0010: 2026-04-16-13:15:44.018.468 Failed to "
+            "import Python module [ModuleNotFoundError: No module named 'attr'.]."
+        ),
+        ModelFailedError,
+        "cannot import a Python module: ModuleNotFoundError: No module named 'attr'",
+    ),
+    (
+        "cann_compiler",
+        (
+            "RuntimeError: Initialize:build/CMakeFiles/torch_npu.dir/compiler_depend.ts:155 NPU function error: "
+            "at_npu::native::AclSetCompileopt(aclCompileOpt::ACL_PRECISION_MODE, precision_mode), error code is 500001"
+        ),
+        ModelFailedError,
+        "could not start (500001)",
+    ),
+    (
+        "cuda_driver_library",
+        "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory",
+        ModelFailedError,
+        "driver's library libcuda.so.1",
+    ),
+    (
+        "cuda_library",
+        "ImportError: libcudart.so.12: cannot open shared object file: No such file or directory",
+        ModelFailedError,
+        "CUDA library libcudart.so.12",
+    ),
+    ("cuda_library", "OSError: libcudnn.so.9: cannot open shared object file", ModelFailedError, "libcudnn.so.9"),
+    (
+        "audio_effects",
+        "AttributeError: module 'torchaudio' has no attribute 'sox_effects'",
+        ModelFailedError,
+        "no sox effects",
+    ),
+    (
+        "audio_effects",
+        "ModuleNotFoundError: No module named 'torchaudio.sox_effects'",
+        ModelFailedError,
+        "no sox effects",
+    ),
+    (
+        "audio_codec",
+        "ImportError: TorchCodec is required for load_with_torchcodec. Please install torchcodec to use this.",
+        ModelFailedError,
+        "without torchcodec",
+    ),
+    (
+        "audio_backend",
+        "RuntimeError: Couldn't find appropriate backend to handle uri speech.wav and format None.",
+        ModelFailedError,
+        "nothing to read the recording with",
+    ),
+    (
+        # librosa's warning before it tries its other backend is no failure; what that one says is.
+        "audio_backend",
+        "UserWarning: PySoundFile failed. Trying audioread instead.\naudioread.exceptions.NoBackendError",
+        ModelFailedError,
+        "nothing to read the recording with",
+    ),
+    ("audio_library", "OSError: sndfile library not found using ctypes.util", ModelFailedError, "libsndfile"),
+    (
+        "audio_library",
+        "soundfile.LibsndfileError: Error opening 'speech.m4a': Format not recognised.",
+        ModelFailedError,
+        "Format not recognised",
+    ),
+    ("attention_library", "ModuleNotFoundError: No module named 'flash_attn'", ModelFailedError, "flash_attn"),
+    ("attention_library", "ModuleNotFoundError: No module named 'xformers.ops'", ModelFailedError, "xformers"),
+    ("attention_library", "ModuleNotFoundError: No module named 'sageattention'", ModelFailedError, "sageattention"),
+    (
+        "attention_build",
+        (
+            "ImportError: /srv/venv/lib/python3.10/site-packages/flash_attn_2_cuda.cpython-310-x86_64-linux-gnu.so: "
+            "undefined symbol: _ZN3c105ErrorC2ENS_14SourceLocationESs"
+        ),
+        ModelFailedError,
+        "flash_attn_2_cuda.cpython-310-x86_64-linux-gnu.so were built for another torch",
+    ),
+    (
+        "attention_hardware",
+        "RuntimeError: FlashAttention only supports Ampere GPUs or newer.",
+        ModelFailedError,
+        "no code for this GPU",
+    ),
+    (
+        "attention_hardware",
+        "AssertionError: SM90 kernel is not available. Make sure you GPUs with compute capability 9.0.",
+        ModelFailedError,
+        "SM90 kernel is not available",
+    ),
+    (
+        "extension_build",
+        "ImportError: /srv/venv/lib/torchvision/_C.so: undefined symbol: _ZN3c106detail14torchCheckFailE",
+        ModelFailedError,
+        "/srv/venv/lib/torchvision/_C.so",
+    ),
+    (
+        "system_library",
+        "ImportError: /lib/x86_64-linux-gnu/libstdc++.so.6: version `GLIBCXX_3.4.30' not found (required by a.so)",
+        ModelFailedError,
+        "GLIBCXX_3.4.30 is not found",
+    ),
+    (
+        "compiler_missing",
+        (
+            "torch._inductor.exc.InductorError: RuntimeError: Failed to find C compiler. Please specify via CC "
+            "environment variable."
+        ),
+        ModelFailedError,
+        "found no C compiler",
+    ),
+    (
+        "compile_failed",
+        "torch._dynamo.exc.TorchRuntimeError: Dynamo failed to run FX node with fake tensors: call_function add",
+        ModelFailedError,
+        "torch.compile failed: TorchRuntimeError",
+    ),
+    (
+        "cuda_driver",
+        "RuntimeError: CUDA driver version is insufficient for CUDA runtime version",
+        DevicesUnavailableError,
+        "driver does not fit",
+    ),
+    (
+        "cuda_busy",
+        "RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+        DevicesUnavailableError,
+        "lets no other process in",
+    ),
+    (
+        "cuda_unavailable",
+        "RuntimeError: CUDA device unavailable",
+        DevicesUnavailableError,
+        "there is none",
+    ),
+    (
+        "npu_permission",
+        "PermissionError: [Errno 13] Permission denied: '/dev/davinci3'",
+        DevicesUnavailableError,
+        "no permission to open the NPU /dev/davinci3",
+    ),
+    (
+        "npu_device_id",
+        "[Error]: The device ID is incorrect. NPU function error: rtSetDevice, error code is 107001",
+        DevicesUnavailableError,
+        "107001",
+    ),
+    (
+        "npu_fault",
+        "RuntimeError: ACL stream synchronize failed, error code:507018",
+        ModelFailedError,
+        "failed while computing (CANN 507018)",
+    ),
+    (
+        "npu_taken",
+        "RuntimeError: dcmi model initialized failed, because the device is used. ret is -8020",
+        DevicesUnavailableError,
+        "(-8020)",
+    ),
+    (
+        "nccl_aborted",
+        "torch.distributed.DistBackendError: NCCL communicator was aborted on rank 1.",
+        ModelFailedError,
+        "NCCL communicator was aborted",
+    ),
+    (
         "exception",
         f"RuntimeError: the shapes 3 and 4 do not match\n{ERR99999}",
         ModelFailedError,
@@ -362,6 +571,10 @@ def test_every_rule_is_tested_above() -> None:
     }
     assert {rule.name for rule in RULES} == recorded | {row[0] for row in MESSAGES}
     assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+def test_hints_are_sentences_and_no_templates() -> None:
+    assert [rule.name for rule in RULES if "{" in rule.hint] == []
 
 
 def test_a_follow_up_before_the_root_cause_does_not_win() -> None:
@@ -423,6 +636,20 @@ def test_a_killed_launcher_is_told_from_a_failed_rank() -> None:
     failure = read("2026 | INFO | Creating WanModel\n", exit_code=-9, launcher="torchrun")
     assert failure.message == "the launcher (torchrun) was ended by SIGKILL, not by a failing rank"
     assert (failure.signal, failure.rank) == ("SIGKILL", None)
+
+
+def test_a_silent_kill_points_at_the_kernel_and_at_the_container_s_limit() -> None:
+    hint = read("Loading checkpoint shards\n" + summary(1, -9, "(SIGKILL)"), launcher="torchrun").hint or ""
+    assert "dmesg" in hint
+    assert "/sys/fs/cgroup/memory.events" in hint
+
+
+def test_a_compiled_call_that_ran_out_of_memory_is_out_of_memory() -> None:
+    text = PLAIN_TRACEBACK.format(
+        message=f"{OLD_CUDA_OOM}\n\nThe above exception was the direct cause of the following exception:\n"
+        "torch._dynamo.exc.BackendCompilerFailed: backend='inductor' raised:"
+    )
+    assert read(text).error is OutOfDeviceMemoryError
 
 
 def test_a_killed_script_without_a_launcher_is_told_by_its_signal() -> None:

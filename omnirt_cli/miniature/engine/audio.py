@@ -1,5 +1,6 @@
 """Sound in, mouth shapes out: decoding by ffmpeg, and per frame how loud and how bright the voice is."""
 
+import struct
 import subprocess
 from pathlib import Path
 
@@ -25,13 +26,35 @@ def load(path: str, sample_rate: int) -> np.ndarray:
         FileNotFoundError: there is no such file.
         RuntimeError: ffmpeg cannot decode it.
     """
+    return np.frombuffer(_decoded(path, "-f", "f32le", "-ac", "1", "-ar", str(sample_rate)), dtype="<f4")
+
+
+def load_first_channel(path: str, sample_rate: int) -> np.ndarray:
+    """Like :func:`load`, but of several channels only the first is heard instead of their mean."""
+    options = ["-f", "f32le", "-af", "pan=mono|c0=c0", "-ar", str(sample_rate)]
+    return np.frombuffer(_decoded(path, *options), dtype="<f4")
+
+
+def duration_s(path: str) -> float:
+    """Seconds of the file as it is: its samples counted at its own rate, nothing resampled.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RuntimeError: ffmpeg cannot decode it.
+    """
+    # Sun's AU format is the plainest that states the rate: six big-endian words, then one byte for each sample.
+    sound = _decoded(path, "-f", "au", "-c:a", "pcm_s8", "-ac", "1")
+    _magic, header_bytes, _size, _encoding, rate, _channels = struct.unpack(">6I", sound[:24])
+    return (len(sound) - header_bytes) / rate
+
+
+def _decoded(path: str, *options: str) -> bytes:
     Path(path).open("rb").close()
-    command = [get_ffmpeg_exe(), "-nostdin", "-v", "error", "-i", f"file:{path}", "-vn", "-f", "f32le"]
-    command += ["-ac", "1", "-ar", str(sample_rate), "-"]
+    command = [get_ffmpeg_exe(), "-nostdin", "-v", "error", "-i", f"file:{path}", "-vn", *options, "-"]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"Error opening {path!r}: {done.stderr.decode(errors='replace').strip()}")
-    return np.frombuffer(done.stdout, dtype="<f4")
+    return done.stdout
 
 
 def loudness_norm(samples: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Faults on demand, for tests: ``MINIATURE_FAULT`` names what goes wrong, where and on which rank.
 
-``kind[=value][@stage][:rankN]``, several separated by commas. Stages are ``load``, ``prep``, ``chunkN`` and
-``save``; without a rank every rank is struck. What is printed is what the real thing prints.
+``kind[=value][@stage][:rankN]``, several separated by commas. Stages are ``load``, ``text`` (LiveAct's encoding of
+the prompt), ``prep``, ``chunkN`` and ``save``; without a rank every rank is struck. What is printed is what the real
+thing prints.
 
 ========================  =========  ==================================================================
 kind                      stage      what happens
@@ -43,7 +44,7 @@ _AT_LOAD = ("oom_cuda", "oom_npu", "hccl", "missing_module", "ignore_term")
 _AT_SAVE = ("no_output", "empty_output", "truncate", "mux_fail")
 _PICTURE = ("black", "frozen", "dead_mouth", "shift")
 _SPEC = re.compile(
-    r"(?P<kind>[a-z_]+?\d*)(=(?P<value>[\d.]+))?(@(?P<stage>load|prep|save|chunk\d+))?(:rank(?P<rank>\d+))?"
+    r"(?P<kind>[a-z_]+?\d*)(=(?P<value>[\d.]+))?(@(?P<stage>load|text|prep|save|chunk\d+))?(:rank(?P<rank>\d+))?"
 )
 
 
@@ -106,6 +107,12 @@ def mux_command(command: list[str]) -> list[str]:
     if not any(f.kind == "mux_fail" for f in _mine()):
         return command
     return [*command[:-2], "-c:a", "no_such_codec", *command[-2:]]
+
+
+def spoils_output() -> bool:
+    """Whether the finished file is to be spoiled; asked on every rank alike."""
+    faults = parse(os.environ.get("MINIATURE_FAULT", ""))
+    return any(f.kind in _AT_SAVE and f.kind != "mux_fail" for f in faults)
 
 
 def after_save(path: str) -> None:

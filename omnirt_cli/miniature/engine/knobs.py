@@ -1,17 +1,19 @@
 """The environment variables that tests turn; the one place where they are read and described.
 
-=====================  ==============================================================================
-``MINIATURE_LOAD_S``   seconds that loading pretends to take (0)
-``MINIATURE_CHUNK_S``  seconds added to every chunk (0)
-``MINIATURE_BUSY``     ``1``: those seconds burn processor time instead of sleeping
-``MINIATURE_TORCH``    ``0``: behave as if torch were not installed
-``MINIATURE_QUANT``    ``ok``: the quantizing fork's ``--quantize`` succeeds instead of falling back
-``MINIATURE_FAULT``    what goes wrong, see ``engine.faults``
-=====================  ==============================================================================
+==========================  =========================================================================
+``MINIATURE_LOAD_S``        seconds that loading pretends to take (0)
+``MINIATURE_CHUNK_S``       seconds added to every chunk (0)
+``MINIATURE_BUSY``          ``1``: those seconds burn processor time instead of sleeping
+``MINIATURE_TORCH``         ``0``: behave as if torch were not installed
+``MINIATURE_QUANT``         ``ok``: the quantizing fork's ``--quantize`` succeeds instead of falling back
+``MINIATURE_TEXT_CTX_DIR``  where LiveAct's text contexts lie (``/tmp``)
+``MINIATURE_FAULT``         what goes wrong, see ``engine.faults``
+==========================  =========================================================================
 """
 
 import os
 import time
+from pathlib import Path
 
 
 def seconds(name: str) -> float:
@@ -24,6 +26,10 @@ def enabled(name: str, default: str = "0") -> bool:
 
 def quantizer_works() -> bool:
     return os.environ.get("MINIATURE_QUANT") == "ok"
+
+
+def text_context_dir() -> Path:
+    return Path(os.environ.get("MINIATURE_TEXT_CTX_DIR") or "/tmp")
 
 
 def spend(duration_s: float) -> None:

@@ -34,9 +34,14 @@ def _distributed():
 def get_device(ulysses_degree: int, ring_degree: int) -> str:
     """Join the process group if there are several ranks; the device is always the CPU."""
     if ulysses_degree * ring_degree > 1:
-        _distributed().init_process_group("gloo", timeout=_INIT_TIMEOUT)
+        join()
         log.info(f"rank={rank()} device=cpu")
     return "cpu"
+
+
+def join() -> None:
+    """Enter the process group of torchrun's variables."""
+    _distributed().init_process_group("gloo", timeout=_INIT_TIMEOUT)
 
 
 def meet() -> None:
@@ -49,4 +54,10 @@ def leave() -> None:
     """The barrier at the end of a script, after rank 0 has saved."""
     if world_size() > 1:
         _distributed().barrier()
+        part()
+
+
+def part() -> None:
+    """Leave the process group without waiting for the others."""
+    if world_size() > 1:
         _distributed().destroy_process_group()

@@ -1,0 +1,134 @@
+"""What every render needs of the machine, whatever the model: ffmpeg that is able, room, places to write."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from omnirt_cli import bounded, host_memory
+from omnirt_cli.checks import Check, failed, passed, skipped, warned
+from omnirt_cli.devices.leases import LeaseDirectory
+from omnirt_cli.doctor.examination import Section
+from omnirt_cli.errors import OmniRTError
+from omnirt_cli.output_paths import existing_folder
+from omnirt_cli.runs.place import DataPlace
+from omnirt_cli.settings import Surroundings
+
+_MEDIA_TIMEOUT_S = 30.0
+_LITTLE_ROOM = 2 << 30
+"""Below this a long video and its temporary copies may not fit; the disk check of a run counts exactly."""
+_LITTLE_MEMORY = 4 << 30
+
+
+def look_at_machine(around: Surroundings, output: Path) -> Section:
+    """Look at everything; nothing here takes more than a second or two."""
+    checks: list[Callable[[], Check]] = [
+        _ffmpeg,
+        _wav_in_mp4,
+        lambda: _room(output),
+        _memory,
+        lambda: _leases(around),
+        _run_store,
+    ]
+    return Section(title="machine", checks=[check() for check in checks])
+
+
+def _ffmpeg() -> Check:
+    from omnirt_cli.media.tools import ffmpeg_version, find_tool
+
+    try:
+        find_tool("ffprobe")
+        version = ffmpeg_version()
+        encoders = _said(find_tool("ffmpeg"), "-hide_banner", "-encoders")
+    except OmniRTError as error:
+        return failed("ffmpeg", detail=error.message, hint=error.hint)
+    missing = [name for name in ("libx264", "aac") if f" {name} " not in encoders]
+    if missing:
+        return failed(
+            "ffmpeg",
+            detail=f"{find_tool('ffmpeg')} {version} has no encoder {' and no encoder '.join(missing)}",
+            hint="install a full build (Debian, Ubuntu: `apt-get install ffmpeg`)",
+        )
+    return passed("ffmpeg", detail=f"{version}, {find_tool('ffmpeg')}")
+
+
+def _wav_in_mp4() -> Check:
+    """Whether this ffmpeg copies WAV into MP4, as the oldest FlashTalk script asks of it."""
+    from omnirt_cli.media.tools import find_tool
+
+    name = "wav_in_mp4"
+    try:
+        ffmpeg = find_tool("ffmpeg")
+    except OmniRTError:
+        return skipped(name, "there is no ffmpeg")
+    with tempfile.TemporaryDirectory(prefix="omnirt-doctor-") as folder:
+        target = Path(folder, "copy.mp4")
+        _said(
+            ffmpeg, "-v", "error", "-f", "lavfi", "-i", "sine=d=0.2:r=16000", "-c:a", "pcm_s16le",
+            "-f", "wav", str(Path(folder, "tone.wav")),
+        )  # fmt: skip
+        _said(ffmpeg, "-v", "error", "-i", str(Path(folder, "tone.wav")), "-c", "copy", str(target))
+        able = target.is_file() and target.stat().st_size > 0
+    if able:
+        return passed(name, detail="this ffmpeg copies WAV into MP4")
+    return warned(
+        name,
+        detail="this ffmpeg cannot copy WAV into MP4, which loses the video of a checkout that is run by hand",
+        hint="OmniRT works around it; ffmpeg 7 and later can",
+    )
+
+
+def _said(*argv: str) -> str:
+    try:
+        return bounded.run(argv, timeout_s=_MEDIA_TIMEOUT_S).stdout.decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _room(output: Path) -> Check:
+    folder = existing_folder(output)
+    name = "disk"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return failed(name, detail=f"{folder} cannot be written by this user", hint="choose another --output-dir")
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / 2**30:.1f} GiB free in {folder}"
+    if free < _LITTLE_ROOM:
+        return warned(name, detail=detail, hint="free some space before a long render")
+    return passed(name, detail=detail)
+
+
+def _memory() -> Check:
+    there = host_memory.available()
+    name = "host_memory"
+    if there.bytes is None:
+        return skipped(name, f"how much memory is free is not known ({there.limited_by})")
+    detail = f"{there.bytes / 2**30:.1f} GiB can be taken ({there.limited_by})"
+    if there.bytes < _LITTLE_MEMORY:
+        return warned(name, detail=detail, hint="the scripts keep every frame in memory: 1 min of 448*768 is 6 GiB")
+    return passed(name, detail=detail)
+
+
+def _leases(around: Surroundings) -> Check:
+    try:
+        directory = LeaseDirectory.open(around.environ)
+    except OmniRTError as error:
+        return failed("leases", detail=error.message, hint=error.hint)
+    return passed("leases", detail=f"device leases are kept in {directory.path}")
+
+
+def _run_store() -> Check:
+    try:
+        place = DataPlace.current().root
+    except OSError as error:
+        return warned("run_store", detail=f"`omnirt runs` has no place: {error}", hint="set OMNIRT_DATA_DIR")
+    folder = existing_folder(place)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return warned(
+            "run_store",
+            detail=f"{folder} cannot be written: renders work, but `omnirt runs` will not know of them",
+            hint="set OMNIRT_DATA_DIR",
+        )
+    return passed("run_store", detail=str(place))

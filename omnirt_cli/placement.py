@@ -1,0 +1,266 @@
+"""Where a plan runs: its devices chosen and held, and seen to have the memory that it needs.
+
+`place` takes a lease, and only then is memory looked at: what another run still holds would be counted against this
+one. `foresee` is the same look without taking anything, for `omnirt validate`, `--dry-run` and `omnirt doctor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from omnirt_cli import host_memory, memory_budget
+from omnirt_cli.checks import Check, CheckStatus, failed, passed, skipped, warned
+from omnirt_cli.devices.device import Device
+from omnirt_cli.devices.inventory import discover
+from omnirt_cli.devices.leases import Lease, LeaseDirectory, LeaseNote, Stop, acquire, busy, describe_holders
+from omnirt_cli.devices.selection import Choice, DeviceRequest, choose
+from omnirt_cli.draft import Draft
+from omnirt_cli.errors import DevicesUnavailableError, OmniRTError
+from omnirt_cli.memory_budget import BudgetStatus, DeviceNeed, Verdict
+from omnirt_cli.models.card import FigureKind
+from omnirt_cli.plan import Plan
+from omnirt_cli.preflight import CheckName
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The devices of one run, held until it is closed and its last process is gone.
+
+    Attributes:
+        devices: In the order the child sees them; empty on the CPU, and where devices cannot be told apart.
+    """
+
+    devices: tuple[Device, ...] = ()
+    lease: Lease | None = None
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """Descriptors for the guard to inherit."""
+        return self.lease.fds if self.lease else ()
+
+    def __enter__(self) -> Placement:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.lease is not None:
+            self.lease.close()
+
+
+def place(plan: Plan, *, environ: Mapping[str, str], cancel: Stop, on_wait: Callable[[str], None]) -> Placement:
+    """Choose the plan's devices and take their lease, waiting as long as the plan allows.
+
+    Args:
+        plan: What is to run.
+        environ: Where `OMNIRT_LOCK_DIR` and the vendor's tools are looked for.
+        cancel: Ends the wait.
+        on_wait: Called with who has what, when the wait begins and whenever that changes.
+
+    Raises:
+        BusyError: Other runs hold them.
+        DevicesUnavailableError: There are not enough, whatever other runs give back.
+        WaitCancelledError: `cancel` was asked.
+    """
+    if plan.devices is None:
+        return Placement()
+    lease, devices = acquire(
+        LeaseDirectory.open(environ),
+        _Chooser(plan.devices, _certain_need(plan), environ),
+        note=LeaseNote(plan.run_id, f"generate {plan.adapter.info.key}"),
+        wait_s=plan.wait_s,
+        cancel=cancel,
+        on_wait=on_wait,
+    )
+    return Placement(devices, lease)
+
+
+class _Chooser:
+    """Chooses, with memory as it is now: what was free or full before a wait says nothing after it."""
+
+    def __init__(self, request: DeviceRequest, need_gib: float | None, environ: Mapping[str, str]) -> None:
+        self._request = request
+        self._need_gib = need_gib
+        self._environ = environ
+        self._free: frozenset[str] | None = None
+
+    def __call__(self, free: Callable[[Device], bool]) -> Choice:
+        now_free = frozenset(device.key for device in self._request.candidates if free(device))
+        changed = self._free is not None and now_free != self._free
+        first = self._free is None
+        self._free = now_free
+        if changed:
+            self._request = refreshed(self._request, self._environ)
+        try:
+            return choose(self._request, free, self._need_gib)
+        except DevicesUnavailableError:
+            if not first:
+                raise
+        # A run that ended a moment ago may not have given its memory back when the plan was made.
+        self._request = refreshed(self._request, self._environ)
+        return choose(self._request, free, self._need_gib)
+
+
+def refreshed(request: DeviceRequest, environ: Mapping[str, str]) -> DeviceRequest:
+    """The same request, its candidates as they are now."""
+    return replace(request, candidates=_as_they_are(request.candidates, request, environ))
+
+
+def _as_they_are(devices: Sequence[Device], request: DeviceRequest, environ: Mapping[str, str]) -> tuple[Device, ...]:
+    now = {device.key: device for device in discover(request.kind, environ=environ).devices or ()}
+    return tuple(now.get(device.key, device) for device in devices)
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What `place` would come to now.
+
+    Attributes:
+        devices: Those that a run would take now; empty where it could take none.
+        error: Why it could not start now; None where it could.
+    """
+
+    devices: tuple[Device, ...]
+    checks: tuple[Check, ...]
+    error: OmniRTError | None = None
+
+
+def foresee(plan: Plan, environ: Mapping[str, str]) -> Foresight:
+    """Look at leases and memory as they are now, and take nothing."""
+    try:
+        devices, leases = _foresee_devices(plan, environ)
+    except OmniRTError as error:
+        return Foresight((), (failed(CheckName.LEASES.value, detail=error.message, hint=error.hint),), error)
+    if leases.status is CheckStatus.WARNED:
+        return Foresight((), (leases,))
+    memory = judge_memory(plan.bind(devices), devices, environ)
+    return Foresight(devices, (leases, *memory.checks), memory.error)
+
+
+def _foresee_devices(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[Device, ...], Check]:
+    """The devices, or a warning that the run would have to wait.
+
+    Raises:
+        BusyError: Other runs hold them, and the plan does not wait.
+        DevicesUnavailableError: There are not enough.
+    """
+    name = CheckName.LEASES.value
+    if plan.devices is None:
+        return (), skipped(name, "no device is leased on the CPU, nor where devices cannot be told apart")
+    directory = LeaseDirectory.open(environ)
+    choice = _Chooser(plan.devices, _certain_need(plan), environ)(directory.is_free)
+    if choice.devices:
+        return choice.devices, passed(name, detail=f"free: {','.join(device.id for device in choice.devices)}")
+    who = describe_holders(directory, choice.leased)
+    if not plan.wait_s:
+        raise busy(who)
+    return (), warned(name, detail=f"{who}; the run would wait up to {plan.wait_s:g} s")
+
+
+def foresee_draft(draft: Draft, environ: Mapping[str, str]) -> None:
+    """Add what leases and memory say now; the plan is shown on the devices that a run would take."""
+    if draft.plan is None:
+        return
+    foresight = foresee(draft.plan, environ)
+    draft.checks.add(foresight.checks, foresight.error)
+    draft.plan = draft.plan.bind(foresight.devices)
+    draft.visibility, draft.env = draft.plan.visibility, dict(draft.plan.env)
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MemoryFinding:
+    """Whether a run fits, on its devices and in the machine's own memory.
+
+    Attributes:
+        error: Set where it certainly does not.
+    """
+
+    checks: tuple[Check, ...]
+    error: OmniRTError | None = None
+
+
+def judge_memory(plan: Plan, devices: Sequence[Device], environ: Mapping[str, str]) -> MemoryFinding:
+    """Compare what the run needs with what its devices and this machine have; the devices are held already."""
+    judges: dict[CheckName, Callable[[], Verdict]] = {
+        CheckName.DEVICE_MEMORY: lambda: _judge_devices(plan, devices, environ),
+        CheckName.HOST_MEMORY: lambda: judge_host(plan),
+    }
+    verdicts = {name: judge() for name, judge in judges.items() if name.value not in plan.skipped_checks}
+    refused = [verdict.error() for verdict in verdicts.values() if verdict.status is BudgetStatus.REFUSE]
+    return MemoryFinding(
+        checks=tuple(
+            as_check(name, verdicts[name]) if name in verdicts else skipped(name.value, "left out by --skip-check")
+            for name in judges
+        ),
+        error=refused[0] if refused else None,
+    )
+
+
+_STATUS = {
+    BudgetStatus.OK: CheckStatus.PASSED,
+    BudgetStatus.WARN: CheckStatus.WARNED,
+    BudgetStatus.REFUSE: CheckStatus.FAILED,
+    BudgetStatus.UNKNOWN: CheckStatus.SKIPPED,
+}
+
+
+def as_check(name: CheckName, verdict: Verdict) -> Check:
+    """A verdict on memory in the form of every other check."""
+    return Check(name=name.value, status=_STATUS[verdict.status], detail=verdict.message, hint=verdict.hint)
+
+
+def _judge_devices(plan: Plan, devices: Sequence[Device], environ: Mapping[str, str]) -> Verdict:
+    verdict = judge_devices(plan, devices)
+    if verdict.status is not BudgetStatus.REFUSE or plan.devices is None:
+        return verdict
+    # What the run before held may have been counted still.
+    return judge_devices(plan, _as_they_are(devices, plan.devices, environ))
+
+
+def judge_devices(plan: Plan, devices: Sequence[Device]) -> Verdict:
+    """Device memory alone."""
+    if plan.checkout.miniature:
+        return Verdict(BudgetStatus.UNKNOWN, "a miniature has no weights: it needs no device memory")
+    need, processes = device_need(plan), plan.launch.processes
+    others = memory_budget.settable_modes(
+        plan.adapter, plan.backend, plan.config, plan.geometry, processes, can_set=lambda knob: can_set(plan, knob)
+    )
+    return memory_budget.judge_devices(need, devices, processes, others=others)
+
+
+def device_need(plan: Plan) -> DeviceNeed | None:
+    """What the plan needs of each device, as far as it is known; a miniature has no weights."""
+    if plan.checkout.miniature:
+        return None
+    return memory_budget.device_need(plan.adapter, plan.backend, plan.config, plan.geometry, plan.launch.processes)
+
+
+def judge_host(plan: Plan) -> Verdict:
+    """The machine's own memory alone."""
+    need = host_memory.host_need(
+        plan.adapter,
+        plan.backend,
+        plan.config,
+        plan.geometry,
+        frames=plan.audio.generated_frames,
+        processes=plan.launch.processes,
+    )
+    if plan.checkout.miniature:
+        need = replace(need, loading_gib=0.0, resident_gib=0.0)
+    frames_of = host_memory.frames_of_seconds(plan.adapter, plan.variant, plan.geometry, mode=plan.encode_mode)
+    return host_memory.judge_host(need, host_memory.available(), frames_of=frames_of)
+
+
+def _certain_need(plan: Plan) -> float | None:
+    """What a device must have free to be chosen at all: only what somebody measured may rule one out."""
+    need = device_need(plan)
+    return need.gib if need and need.kind is FigureKind.MEASURED and not need.aggregate else None
+
+
+def can_set(plan: Plan, knob: str) -> bool:
+    """Whether a knob could be given another value here: the checkout can be told it, and the user did not say it."""
+    known = plan.config.get(knob)
+    said = known is not None and not known.source.startswith(("model default", "preset"))
+    return not said and plan.adapter.can_set(knob, plan.checkout, plan.variant)

@@ -1,0 +1,137 @@
+"""Where the model is: its checkout, its Python, its env script, its weights."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from omnirt_cli.checkpoints import FileSet, file_sets, require_whole
+from omnirt_cli.errors import InputMissingError, OmniRTError, UsageError
+from omnirt_cli.models import registry
+from omnirt_cli.models.base import Backend
+from omnirt_cli.planner.planning import Planning
+from omnirt_cli.preflight import CheckName
+
+
+def look_at_model(planning: Planning) -> None:
+    """Find everything that a launch needs besides the inputs and the devices."""
+    draft = planning.draft
+    run = draft.checks.run
+    run(CheckName.CHECKOUT, lambda: _find_checkout(planning))
+    draft.python = run(CheckName.INTERPRETER, lambda: _find_python(planning))
+    draft.env_script = run(CheckName.ENV_SCRIPT, lambda: _find_env_script(planning))
+    if draft.checkout is not None:
+        info = planning.adapter.info
+        draft.ckpt_dir = _model_folder(planning, "ckpt_dir", info.ckpt_dir)
+        draft.wav2vec_dir = _model_folder(planning, "wav2vec_dir", info.wav2vec_dir)
+
+
+def look_at_weights(planning: Planning) -> None:
+    """See that the weights are there and whole; which files these are depends on the knobs."""
+    checks = planning.draft.checks
+    planning.draft.weights = _file_sets(planning)
+    checks.run(CheckName.CHECKPOINT, lambda: _see_checkpoint(planning))
+    checks.run(CheckName.WAV2VEC, lambda: _see_wav2vec(planning))
+
+
+def _see_checkpoint(planning: Planning) -> None:
+    _refuse_no_folder("ckpt_dir", planning.draft.ckpt_dir)
+    for files in planning.draft.weights:
+        if files.name != "wav2vec_dir":
+            require_whole(files)
+
+
+def _see_wav2vec(planning: Planning) -> None:
+    _refuse_no_folder("wav2vec_dir", planning.draft.wav2vec_dir)
+    for files in planning.draft.weights:
+        if files.name == "wav2vec_dir":
+            require_whole(files)
+
+
+def _file_sets(planning: Planning) -> tuple[FileSet, ...]:
+    draft = planning.draft
+    assert draft.checkout is not None
+    assert draft.ckpt_dir is not None
+    assert draft.wav2vec_dir is not None
+    return file_sets(
+        planning.adapter, draft.checkout, draft.config, ckpt_dir=draft.ckpt_dir, wav2vec_dir=draft.wav2vec_dir
+    )
+
+
+def _find_checkout(planning: Planning) -> None:
+    from omnirt_cli.checkout import inspect_checkout
+
+    draft, info = planning.draft, planning.adapter.info
+    configured = planning.get("repo_path")
+    if configured is None and draft.backend is Backend.CPU:
+        configured = str(registry.miniature_checkout(info))
+        draft.implicit_miniature = True
+        draft.warnings.append(
+            "no checkout is configured: rendering with OmniRT's own miniature, a CPU stand-in without a neural network"
+        )
+    if configured is None:
+        raise _not_configured(planning, "repo_path", "the external checkout")
+    draft.checkout = inspect_checkout(Path(configured), info.script)
+    variant = planning.adapter.recognise(draft.checkout)
+    if planning.get("no_checkout_checks"):
+        variant = replace(variant, recognised=False)
+    draft.variant = variant
+    draft.warnings += draft.checkout.notes
+
+
+def _not_configured(planning: Planning, key: str, what: str) -> OmniRTError:
+    info = planning.adapter.info
+    name = f"OMNIRT_{info.key.upper()}_{key.upper()}".replace("PYTHON_EXECUTABLE", "PYTHON")
+    return UsageError(
+        f"{what} is not configured for {info.id}",
+        hint=f"give --{key.replace('_', '-')}, set {name}, or add `{key}` to omnirt.yaml",
+    )
+
+
+def _find_python(planning: Planning) -> Path:
+    configured = planning.get("python_executable")
+    if planning.draft.implicit_miniature and planning.source("python_executable") != "flag":
+        configured = sys.executable
+    if configured is None:
+        raise _not_configured(planning, "python_executable", "the model's Python")
+    return program(Path(configured), "python_executable")
+
+
+def _find_env_script(planning: Planning) -> Path | None:
+    configured = planning.get("env_script")
+    if configured is None:
+        return None
+    path = Path(configured)
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise InputMissingError(f"env script {path} is not a readable file", hint="check --env-script")
+    return path
+
+
+def _model_folder(planning: Planning, key: str, usual: str) -> Path:
+    draft = planning.draft
+    assert draft.checkout is not None
+    value = None if draft.implicit_miniature and planning.source(key) != "flag" else planning.get(key)
+    return draft.checkout.path / Path(value or usual).expanduser()
+
+
+def _refuse_no_folder(key: str, path: Path | None) -> None:
+    if path is None or not path.is_dir():
+        raise InputMissingError(
+            f"{key} {path} is not a directory",
+            hint=f"check --{key.replace('_', '-')}; relative paths start at the checkout",
+        )
+
+
+def program(path: Path, key: str) -> Path:
+    """An executable file that a setting names.
+
+    Raises:
+        InputMissingError: It is not there, or not executable.
+    """
+    if not path.is_file():
+        raise InputMissingError(f"{key} {path} is not there", hint=f"check --{key.replace('_', '-')}")
+    if not os.access(path, os.X_OK):
+        raise InputMissingError(f"{key} {path} is not executable", hint=f"check --{key.replace('_', '-')}")
+    return path

@@ -1,0 +1,375 @@
+"""One plan carried out, from the first file to the report.
+
+Whatever ends a run (a good end, a fault, a signal, a bug) ends it here: nothing started is left, what was made is kept,
+and the report is on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from launchers.errors import LaunchError, ProgramMissingError
+from omnirt_cli.devices.leases import WaitCancelledError
+from omnirt_cli.draft import Draft
+from omnirt_cli.errors import (
+    BusyError,
+    CancelledRunError,
+    InputMissingError,
+    InternalError,
+    ModelFailedError,
+    OmniRTError,
+    OutputInvalidError,
+)
+from omnirt_cli.files import storage_error
+from omnirt_cli.placement import Placement, judge_memory, place
+from omnirt_cli.plan import Plan
+from omnirt_cli.report import GenerateResult
+from omnirt_cli.run import earlier, reporting
+from omnirt_cli.run.beside import Beside
+from omnirt_cli.run.cancel import CancelToken, Interrupted
+from omnirt_cli.run.child_environment import child_environment
+from omnirt_cli.run.cold import ChildOutcome, ColdLaunch, ColdRun
+from omnirt_cli.run.events import Listener, RunStarted, Stage, Warned
+from omnirt_cli.run.log_facts import CLUE_RULES, LogFacts
+from omnirt_cli.run.recorder import Recorder
+from omnirt_cli.run.run_log import RunLog
+from omnirt_cli.run.scratch import Scratch, complete_interrupted
+from omnirt_cli.run.timings import TimingBuilder
+
+if TYPE_CHECKING:
+    from omnirt_cli.run.publish import Picture
+
+
+@dataclass
+class Render:
+    """One run's state; each method is a step of `run`."""
+
+    plan: Plan
+    listeners: tuple[Listener, ...]
+    cancel: CancelToken
+    began: float
+    draft: Draft | None
+    timings: TimingBuilder = field(default_factory=TimingBuilder)
+    log_facts: LogFacts = field(default_factory=LogFacts)
+
+    def run(self) -> GenerateResult:
+        """Carry the plan out.
+
+        Raises:
+            OmniRTError: The run failed, was cancelled or timed out; the error carries the report.
+        """
+        plan = self.plan
+        self.timings.started(self.began)
+        report = reporting.new_report(plan, self.draft.checks.checks if self.draft else [])
+        self.recorder = Recorder(report, plan.outputs, self.listeners, began=self.began)
+        with self._log() as log:
+            self.log = log
+            self._open()
+            error: OmniRTError | None = None
+            try:
+                self._render()
+            except OmniRTError as problem:
+                error = problem
+            except OSError as problem:
+                error = storage_error(problem, "the run could not store its files")
+            except Interrupted:
+                error = self._cancelled()
+            except KeyboardInterrupt:
+                self._complete(CancelledRunError("cancelled by its caller", signal_number=signal.SIGINT))
+                raise
+            except Exception as problem:  # noqa: BLE001 - the run's edge: a bug must still leave a report
+                error = self._bug(problem)
+            return self._close(error)
+
+    def _close(self, error: OmniRTError | None) -> GenerateResult:
+        """Complete the report; return it, or raise what went wrong with it."""
+        error = self._complete(error)
+        report = self.recorder.report
+        if error is not None:
+            error.report = report
+            raise error
+        return GenerateResult(outputs=report.artifacts, metadata=report)
+
+    # Beginning
+
+    def _log(self) -> RunLog:
+        """The run's log, locked against another run to the same output.
+
+        Raises:
+            OutputUncreatableError, IOFailureError: It cannot be made.
+            BusyError: Another run writes this output now.
+        """
+        outputs = self.plan.outputs
+        try:
+            outputs.folder.mkdir(parents=True, exist_ok=True)
+            return RunLog.open(outputs.log)
+        except BlockingIOError as error:
+            raise BusyError(
+                f"another run is writing {outputs.video}", hint="wait for it, or choose another --output"
+            ) from error
+        except OSError as error:
+            raise storage_error(error, "the log cannot be made") from error
+
+    def _open(self) -> None:
+        """Put the report with status `running` on disk, before anything is started."""
+        plan, report = self.plan, self.recorder.report
+        for folder in {plan.outputs.folder, plan.scratch.parent}:
+            complete_interrupted(folder)
+        report.scratch_dir = str(plan.scratch)
+        try:
+            self.recorder.save()
+        except OSError as error:
+            raise storage_error(error, "the report cannot be written") from error
+        self.recorder.emit(
+            RunStarted(
+                model=plan.adapter.info.id,
+                output=str(plan.outputs.video),
+                log_path=str(plan.outputs.log),
+                chunks=plan.expected.chunks,
+                frames=plan.expected.frames,
+                duration_s=plan.expected.duration_s,
+            )
+        )
+        for warning in plan.warnings:
+            self.recorder.warn(warning)
+
+    # The run
+
+    def _render(self) -> None:
+        with self._place() as placement:
+            self._bind(placement)
+            self.recorder.enter(Stage.PREPARE)
+            scratch = Scratch.create(self.plan.scratch, self.plan.outputs.report)
+            keep_scratch = True
+            try:
+                env = self._prepare(scratch)
+                self._run_earlier(scratch, placement, env)
+                outcome = self._launch(scratch, placement, env)
+                self._collect(scratch, outcome)
+                keep_scratch = self.plan.publish.keep_scratch
+            finally:
+                self._put_away(scratch, keep=keep_scratch)
+
+    def _place(self) -> Placement:
+        """Take the devices, waiting for them where that was asked for.
+
+        Raises:
+            DevicesUnavailableError: There are not enough, or they lack memory.
+            BusyError: Other runs hold them.
+        """
+        asked = time.monotonic()
+        try:
+            return place(self.plan, environ=os.environ, cancel=self.cancel, on_wait=self._say_waiting)
+        except WaitCancelledError:
+            raise self._cancelled() from None
+        finally:
+            if self.plan.devices is not None:
+                self.recorder.report.queue_wait_ms = round((time.monotonic() - asked) * 1000, 3)
+
+    def _say_waiting(self, message: str) -> None:
+        self.recorder.enter(Stage.WAIT, message)
+
+    def _bind(self, placement: Placement) -> None:
+        self._refuse_if_cancelled()
+        self.plan = self.plan.bind(placement.devices)
+        report = self.recorder.report
+        report.devices = reporting.devices_info(self.plan, placement.devices)
+        memory = judge_memory(self.plan, placement.devices, os.environ)
+        report.checks += memory.checks
+        for warning in reporting.warned_checks(memory.checks):
+            self.recorder.warn(warning)
+        if memory.error is not None:
+            raise memory.error
+
+    def _put_away(self, scratch: Scratch, *, keep: bool) -> None:
+        kept = self._rescue(scratch) if keep else []
+        self.recorder.report.kept += kept
+        scratch.close(remove=not self.plan.publish.keep_scratch)
+        if not self.plan.publish.keep_scratch:
+            self.recorder.report.scratch_dir = None
+
+    def _prepare(self, scratch: Scratch) -> dict[str, str]:
+        """Everything that the script finds in its directory and in its environment."""
+        from omnirt_cli.media.audio import write_prepared
+        from omnirt_cli.media.image import write_portrait
+
+        plan = self.plan
+        for name in plan.checkout.relative_files:
+            scratch.write(name, (plan.checkout.path / name).read_bytes())
+        for name, content in plan.call.files.items():
+            scratch.write(name, content)
+        write_portrait(plan.portrait, scratch.path)
+        write_prepared(plan.speech, plan.audio, scratch.path / plan.names.audio)
+        if plan.call.silent_name is not None:
+            scratch.keep_picture_of(plan.call.silent_name)
+        earlier.write_cache_files(plan.call.cache_files)
+        return child_environment(plan, self.recorder, self.cancel, self.log)
+
+    def _run_earlier(self, scratch: Scratch, placement: Placement, env: dict[str, str]) -> None:
+        """The steps before the script, each only where what it makes is not there yet."""
+        for step in self.plan.call.earlier:
+            if earlier.is_done(step):
+                continue
+            began = time.monotonic()
+            launch = earlier.launch_of(step, self.plan, env)
+            outcome = self._run(launch, scratch, placement, TimingBuilder())
+            self._note_ending(outcome)
+            reporting.refuse_bad_ending(self.recorder.report, outcome, self._cancelled)
+            earlier.refuse_undone(step)
+            self.timings.earlier(step.name, began, time.monotonic())
+
+    def _launch(self, scratch: Scratch, placement: Placement, env: dict[str, str]) -> ChildOutcome:
+        plan = self.plan
+        rules = (*plan.adapter.log_rules(plan.variant), *CLUE_RULES)
+        launch = ColdLaunch(plan.argv, plan.cwd, env, rules)
+        beside = Beside(plan, self.recorder)
+        beside.start()
+        try:
+            outcome = self._run(launch, scratch, placement, self.timings, beside)
+        finally:
+            beside.stop()
+        self.log_facts = outcome.log_facts
+        if outcome.peak_memory_gib is not None:
+            self.recorder.report.memory["host_peak_gib"] = outcome.peak_memory_gib
+            self.recorder.report.memory["peak_mb"] = round(outcome.peak_memory_gib * 1024, 3)
+        return outcome
+
+    def _run(
+        self,
+        launch: ColdLaunch,
+        scratch: Scratch,
+        placement: Placement,
+        timings: TimingBuilder,
+        beside: Beside | None = None,
+    ) -> ChildOutcome:
+        self._refuse_if_cancelled()
+        run = ColdRun(
+            self.plan,
+            launch,
+            self.recorder,
+            timings,
+            self.cancel,
+            log=self.log.file,
+            lock_fds=(scratch.lock_fd, self.log.file.fileno(), *placement.fds),
+            beside=beside,
+        )
+        try:
+            return run.run()
+        except ProgramMissingError as error:
+            raise InputMissingError(error.message, hint=error.hint) from error
+        except LaunchError as error:
+            raise ModelFailedError(error.message, hint=error.hint) from error
+
+    def _refuse_if_cancelled(self) -> None:
+        if self.cancel.asked:
+            raise self._cancelled()
+
+    def _cancelled(self) -> CancelledRunError:
+        number = self.cancel.signal_number or signal.SIGINT
+        return CancelledRunError(f"cancelled by {signal.Signals(number).name}", signal_number=number)
+
+    # Its end
+
+    def _collect(self, scratch: Scratch, outcome: ChildOutcome) -> None:
+        """Judge how the child ended, and publish what it made.
+
+        Raises:
+            OmniRTError: The child failed, was stopped, or its video is not what was asked for.
+        """
+        from omnirt_cli.run import publish
+
+        self._note_ending(outcome)
+        picture = publish.find_picture(self.plan, scratch)
+        whole = picture is not None and picture.frames >= self.plan.expected.frames
+        if not (whole and reporting.only_mux_failed(outcome)):
+            reporting.refuse_bad_ending(self.recorder.report, outcome, self._cancelled)
+        if picture is None:
+            raise OutputInvalidError(
+                "the script ended well and left no video",
+                hint="its save routine lost it; the end of the log shows what its ffmpeg said",
+            )
+        if picture.repaired:
+            self.recorder.warn("the script's own mux failed; the video was repaired from its silent picture")
+        self._publish(scratch, picture)
+
+    def _note_ending(self, outcome: ChildOutcome) -> None:
+        if outcome.leftovers:
+            self.recorder.warn(f"processes outlived the launcher and were ended: {', '.join(outcome.leftovers)}")
+        if outcome.guard_lost:
+            self.recorder.warn("the guard process was killed from outside; what it watched was swept")
+
+    def _publish(self, scratch: Scratch, picture: Picture) -> None:
+        from omnirt_cli.run import publish
+
+        plan, report = self.plan, self.recorder.report
+        self.recorder.enter(Stage.VERIFY)
+        with self.cancel.interruptible():
+            publish.deliver_picture(plan, scratch, picture, plan.checkout.revision)
+            checks, facts = publish.verify(plan, scratch.delivered)
+        report.checks += checks
+        publish.refuse_invalid(checks)
+        self._refuse_if_cancelled()
+        publish.put_in_place(scratch.delivered, plan.outputs.video, no_clobber=plan.publish.no_clobber)
+        self.timings.published(time.monotonic())
+        report.artifacts.append(publish.artifact(plan.outputs.video, facts))
+        for check in reporting.warned_checks(checks):
+            self.recorder.warn(check)
+
+    def _rescue(self, scratch: Scratch) -> list[str]:
+        """Keep what a failed run made: a rejected video, else the picture without its sound."""
+        from omnirt_cli.run import publish
+
+        outputs = self.plan.outputs
+        kept = publish.keep(scratch.delivered, outputs.failed)
+        if kept is None:
+            result = scratch.path / self.plan.call.result_name
+            kept = publish.keep(result, outputs.failed) or publish.keep(scratch.picture, outputs.partial)
+        return [str(kept)] if kept else []
+
+    def _bug(self, problem: Exception) -> InternalError:
+        text = "".join(traceback.format_exception(type(problem), problem, problem.__traceback__))
+        try:
+            self.log.write(text.encode())
+        except OSError:
+            sys.stderr.write(text)
+        return InternalError(
+            f"a bug in OmniRT: {type(problem).__name__}: {problem}",
+            hint=f"the traceback is at the end of {self.plan.outputs.log}; please report it",
+        )
+
+    def _diagnose(self) -> None:
+        """Say what the report shows to a reader who knows the models: what was slow, what was missing."""
+        from omnirt_cli.run.diagnosis import diagnose_run
+        from omnirt_cli.runs.history import earlier as earlier_runs
+
+        report = self.recorder.report
+        report.findings = diagnose_run(report, self.log_facts, earlier_runs(report), self.plan.adapter.card)
+
+    def _complete(self, error: OmniRTError | None) -> OmniRTError | None:
+        """Complete and save the report; what went wrong, which may be the saving itself."""
+        self.timings.finished(time.monotonic())
+        report = self.recorder.report
+        reporting.complete(report, self.plan, self.timings, error)
+        self._diagnose()
+        try:
+            self.recorder.save()
+        except OSError as problem:
+            error = error or storage_error(problem, "the report cannot be written")
+        self._note_finished()
+        self.recorder.finish(error)
+        return error
+
+    def _note_finished(self) -> None:
+        from omnirt_cli.runs.notes import note_finished
+
+        outputs = self.plan.outputs
+        report, days = self.recorder.report, self.plan.keep_runs_days
+        warning = note_finished(report, outputs.report, outputs.log, keep_days=days)
+        if warning:
+            self.recorder.emit(Warned(message=warning))
