@@ -52,6 +52,7 @@ class Launch:
         self.run_id: str = fields["run_id"]
         self.grace_s: float = fields["grace_s"]
         self.parent: int = fields["parent"]
+        self.umask: int | None = fields["umask"]
         self.cwd: bytes = fields["cwd"].encode("latin-1")
         self.argv: list[bytes] = [word.encode("latin-1") for word in fields["argv"]]
         self.env: dict[bytes, bytes] = {
@@ -203,6 +204,8 @@ def _become(launch: Launch, guard: int, failures: int) -> NoReturn:
             _default_signals()
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(OUTPUT, 1)
+            if launch.umask is not None:
+                os.umask(launch.umask)
             os.chdir(launch.cwd)
             stage = b"program"
             os.execve(launch.argv[0], launch.argv, launch.env)  # noqa: S606 - argv only

@@ -43,12 +43,14 @@ class ProcessSpec:
         cwd: The launcher's working directory.
         env: The launcher's whole environment; the run's mark is added to it.
         run_id: The mark's value, unique to this run.
+        umask: Permissions that no file of the launcher gets; None leaves the calling process's own.
     """
 
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str]
     run_id: str
+    umask: int | None = None
 
 
 @dataclass(frozen=True)
@@ -379,6 +381,7 @@ def _encode(spec: ProcessSpec, grace_s: float) -> bytes:
                 "run_id": spec.run_id,
                 "grace_s": grace_s,
                 "parent": os.getpid(),
+                "umask": spec.umask,
                 "cwd": _image(str(spec.cwd)),
                 "argv": [_image(word) for word in spec.argv],
                 "env": {_image(name): _image(value) for name, value in {**spec.env, RUN_MARK: spec.run_id}.items()},

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from omnirt_cli import console
+from omnirt_cli.finding import Finding
 from omnirt_cli.run.events import (
     BaseEvent,
     ChunkFinished,
+    Diagnosed,
     LogLine,
     RunFinished,
     RunStarted,
@@ -69,7 +71,14 @@ def notice(event: BaseEvent) -> str | None:
         return f"warning: {event.message}"
     if isinstance(event, LogLine):
         return f"script: {event.text}"
+    if isinstance(event, Diagnosed):
+        return finding_line(event.finding)
     return None
+
+
+def finding_line(finding: Finding) -> str:
+    """A finding in one line: what happened, why, and what to do."""
+    return f"{finding.severity.value}: {finding.what} {finding.why} {finding.do}"
 
 
 def chunk_line(event: ChunkFinished) -> str:

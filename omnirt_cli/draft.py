@@ -41,6 +41,7 @@ class Draft:
 
     run_id: str
     checks: CheckList
+    asked: dict[str, Any] = field(default_factory=dict)
     settings: Settings = field(default_factory=lambda: Settings({}))
     adapter: ModelAdapter | None = None
     backend: Backend | None = None

@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
@@ -31,15 +32,23 @@ from omnirt_cli import errors  # noqa: E402
 from omnirt_cli.app import COMMANDS  # noqa: E402
 from omnirt_cli.checkout import CheckoutFacts, inspect_checkout  # noqa: E402
 from omnirt_cli.cli_options import _plain_type  # noqa: E402
-from omnirt_cli.media import audio, judge, verify  # noqa: E402
+from omnirt_cli.config_data import config_text  # noqa: E402
+from omnirt_cli.devices.device import Device, Inventory  # noqa: E402
+from omnirt_cli.devices.visibility import resolve_visibility  # noqa: E402
+from omnirt_cli.doctor.pins import Pins  # noqa: E402
+from omnirt_cli.media import audio, judge, portrait_advice, verify  # noqa: E402
+from omnirt_cli.media.portrait_advice import AdviceName  # noqa: E402
 from omnirt_cli.models import frames, liveact_audio, registry  # noqa: E402
 from omnirt_cli.models.base import AudioForm, Backend, Carrier, Geometry, KnobValue, Variant  # noqa: E402
+from omnirt_cli.models.card import CheckpointFile  # noqa: E402
 from omnirt_cli.models.soulx_script import ScriptVariant, SoulXScriptAdapter, Way  # noqa: E402
 from omnirt_cli.preflight import OPTIONAL, VIDEO_CHECKS, CheckName  # noqa: E402
-from omnirt_cli.request import Config, option_facts  # noqa: E402
+from omnirt_cli.request import Config, PresetChoice, option_facts  # noqa: E402
 from omnirt_cli.run import diagnosis_rules, published_times, slowness  # noqa: E402
+from omnirt_cli.run.compile_cache import CompileCache, arrange_compile_cache  # noqa: E402
 from omnirt_cli.run.failure_rule import Standing  # noqa: E402
 from omnirt_cli.run.failure_rules import RULES  # noqa: E402
+from omnirt_cli.yaml_document import load_yaml  # noqa: E402
 
 CLI_PAGE = DOCS / "cli.md"
 TYPER_LINE = re.compile(r"<!-- typer (\S+) -->")
@@ -49,7 +58,10 @@ SAMPLE_RATE = 16000
 TEN_SECONDS = 10 * SAMPLE_RATE
 MOST_PROCESSES = 8
 
-SUBCOMMANDS = {"config": ("show",)}
+SUBCOMMANDS = {
+    "config": ("show",),
+    "runs": ("list", "show", "logs", "compare", "rerun", "rebuild"),
+}
 """Commands that are groups, with what stands in them."""
 
 
@@ -143,8 +155,9 @@ _TERMINAL = frozenset({"FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TERMINAL_W
 _CODES_INTRODUCTION = """\
 One meaning each, the same for every command. The name is `error.code` in a report and in `--json`.
 
-What speaks of batches, benchmarks, `doctor`, leases or free memory is reserved: those parts are not there yet. Today
-no command ends with 1 or 77, and 75 means that another run writes the same output."""
+What speaks of batches and benchmarks is reserved, and so is 77: those parts are not there yet. Today 1 comes from
+`omnirt doctor` alone. Where a run cannot have its devices, 69 means that waiting does not help, 75 that it may
+(`--wait SECONDS`); [devices.md](devices.md) has more."""
 
 _CODES_IN_A_SHELL = """\
 In a shell:
@@ -154,7 +167,7 @@ omnirt generate --config request.yaml --json > result.json
 case $? in
     0) echo rendered ;;
     11) echo 'not enough device memory' ;;
-    12 | 75) echo 'try again later' ;;
+    75) echo 'devices or output are in use; try again later' ;;
     *) python3 -c 'import json; print(json.load(open("result.json"))["metadata"]["error"])' ;;
 esac
 ```"""
@@ -260,16 +273,34 @@ def _built_in(value: Any) -> str:
     return f"built in ({'on' if value is True else 'off' if value is False else value})"
 
 
-def presets_table(adapter: SoulXScriptAdapter) -> str:
-    """What each preset sets, everywhere and on single variants."""
-    rows = []
-    for name, preset in adapter.card.presets.items():
-        rows.append((f"`{name}`", preset.summary, "any", _assignments(preset.knobs)))
-        rows += [
-            ("", "", f"`{variant}`", _assignments({**preset.knobs, **knobs}))
-            for variant, knobs in preset.variants.items()
-        ]
-    return _table(("preset", "what it is", "checkout", "sets"), rows)
+def presets_table() -> str:
+    """What each preset sets on each known checkout; checkouts that get the same stand together."""
+    rows = (
+        (f"`{preset.value}`", adapter.info.key, ", ".join(f"`{name}`" for name in variants), sets)
+        for preset in PresetChoice
+        for adapter in registry.adapters()
+        for sets, variants in _set_on(adapter, preset.value).items()
+    )
+    return _table(("preset", "model", "checkout", "sets"), rows)
+
+
+def preset_summaries_table() -> str:
+    """Each preset in words, model by model."""
+    rows = (
+        (f"`{preset.value}`", adapter.info.key, adapter.card.presets[preset.value].summary)
+        for preset in PresetChoice
+        for adapter in registry.adapters()
+    )
+    return _table(("preset", "model", "what it is"), rows)
+
+
+def _set_on(adapter: SoulXScriptAdapter, preset: str) -> dict[str, list[str]]:
+    """What a preset sets -> the variants on which it sets that."""
+    found: dict[str, list[str]] = {}
+    for name, (checkout, variant) in _known_checkouts(adapter).items():
+        resolved = {one.name: one.knobs for one in adapter.presets(checkout, variant)}
+        found.setdefault(_assignments(resolved[preset]), []).append(name)
+    return found
 
 
 def _assignments(knobs: Mapping[str, Any]) -> str:
@@ -289,6 +320,39 @@ def memory_table(adapter: SoulXScriptAdapter) -> str:
         for row in adapter.card.memory
     )
     return _table(("backend", "settings", "needs", "kind", "source"), rows)
+
+
+def host_table(adapter: SoulXScriptAdapter) -> str:
+    """What one process needs of the machine's own memory, its frames not counted."""
+    rows = (
+        (row.backend or "any", row.mode, f"{row.loading_gib:g}", f"{row.resident_gib:g}", row.kind.value, row.source)
+        for row in adapter.card.host.rows
+    )
+    return _table(("backend", "settings", "GiB while loading", "GiB later", "kind", "source"), rows)
+
+
+def files_table(adapter: SoulXScriptAdapter) -> str:
+    """The files that a script opens while it loads."""
+    rows = (
+        (f"`{row.file}`", _folder(row), _with_settings(row), _size(row), row.source) for row in adapter.card.checkpoint
+    )
+    return _table(("file", "in", "with", "bytes", "source"), rows)
+
+
+def _folder(row: CheckpointFile) -> str:
+    instead = ", ".join(f"`{name}`" for name in row.instead)
+    return f"`{row.folder}`" + (f"; or {instead}" if instead else "")
+
+
+def _with_settings(row: CheckpointFile) -> str:
+    said = (f"`{knob}` not set" if value is None else f"`{knob}={value}`" for knob, value in row.when.items())
+    return ", ".join(said) or "always"
+
+
+def _size(row: CheckpointFile) -> str:
+    if row.size:
+        return str(row.size)
+    return f"at least {row.least}" if row.least else "-"
 
 
 def processes_table(adapter: SoulXScriptAdapter) -> str:
@@ -471,6 +535,107 @@ def findings_table() -> str:
     return _table(("finding", "told when"), ((f"`{name}`", when) for name, when in (*slow, *rules)))
 
 
+# --- devices --------------------------------------------------------------------------------------
+
+_GPUS = Inventory(
+    Backend.CUDA,
+    tuple(Device(str(number), f"cuda-{number}", uuid=f"GPU-ab{number}0-f00d") for number in range(4)),
+    "nvml",
+)
+_NPUS = Inventory(Backend.ASCEND, tuple(Device(str(number), f"ascend-{number}") for number in range(4)), "npu-smi")
+_LISTS = (
+    (_NPUS, "1, 2", {}),
+    (_NPUS, "3,2", {}),
+    (_NPUS, "1,1", {}),
+    (_NPUS, "01", {}),
+    (_NPUS, "0,9", {}),
+    (_NPUS, "npu0", {}),
+    (_NPUS, "2", {"ASCEND_RT_VISIBLE_DEVICES": "0,1"}),
+    (_GPUS, "0,GPU-ab10", {}),
+    (_GPUS, "GPU-ab1,GPU-ab10", {}),
+    (_GPUS, "GPU-ab", {}),
+)
+"""Lists that are refused on a machine of four devices: the flag's value, and the variable where it is set."""
+
+
+def visibility_table() -> str:
+    """Visibility lists that are refused, in the program's own words."""
+    return _table(("kind", "`--visible-devices`", "what is said", "what to do"), map(_refusal, _LISTS))
+
+
+def _refusal(case: tuple[Inventory, str, Mapping[str, str]]) -> tuple[str, ...]:
+    there, flag, environ = case
+    beside = "".join(f", with `{name}={value}`" for name, value in environ.items())
+    try:
+        resolve_visibility(there.kind, flag, environ, inventory=there)
+    except errors.DevicesUnavailableError as error:
+        return there.kind.value, f"`{flag}`{beside}", error.message, error.hint or ""
+    raise AssertionError(f"{flag} is not refused")
+
+
+def compile_cache_table() -> str:
+    """Which variables lead a run to its compile cache."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in Backend:
+            cache = arrange_compile_cache(
+                kind, checkout=ROOT, revision=None, python=Path("python"), environ={}, root=Path(folder, "compile")
+            )
+            rows.append((kind.value, ", ".join(_variable(*item, cache) for item in cache.env.items()) or "none"))
+    return _table(("backend", "variables"), rows)
+
+
+def _variable(name: str, value: str, cache: CompileCache) -> str:
+    shown = value.replace(str(cache.directory), "...") if cache.directory else value
+    return f"`{name}={shown}`"
+
+
+def pins_table() -> str:
+    """Versions that somebody ran the checkouts with."""
+    rows = (
+        (
+            pins.model,
+            pins.backend.value,
+            ", ".join(f"`{name}`" for name in pins.variants) or "any",
+            _versions(pins),
+            pins.source,
+        )
+        for pins in map(Pins.model_validate, load_yaml(config_text("pins.yaml"))["pins"])
+    )
+    return _table(("model", "backend", "checkout", "versions", "source"), rows)
+
+
+def _versions(pins: Pins) -> str:
+    versions = [f"Python {pins.python}"] if pins.python else []
+    versions += [f"{name} {wanted}" for name, wanted in pins.packages.items()]
+    return ", ".join(versions + [f"{name} {wanted} where it is there" for name, wanted in pins.optional.items()])
+
+
+# --- the portrait ---------------------------------------------------------------------------------
+
+
+def portrait_table() -> str:
+    """What is advised about a portrait, with the limits that the code holds."""
+    told = {
+        AdviceName.ROTATED: "its EXIF orientation turns it",
+        AdviceName.FLATTENED: "it has transparent parts; they become white",
+        AdviceName.FIRST_FRAME: "it is an animation; the first frame is used",
+        AdviceName.CONVERTED: "it is not plain RGB, or neither PNG nor JPEG",
+        AdviceName.CROPPED: f"more than {portrait_advice.MOST_CUT_AWAY:.0%} of it is cut away to fit the video",
+        AdviceName.ENLARGED: f"it is enlarged more than {portrait_advice.MOST_ENLARGED:g} times to fill the video",
+        AdviceName.NO_FACE: "no face was found; one that is drawn, turned or half hidden can be missed",
+        AdviceName.SEVERAL_FACES: "more than one face was found",
+        AdviceName.SMALL_FACE: f"the face is less than {portrait_advice.SMALLEST_FACE_PX} pixels tall in the video",
+        AdviceName.CUT_FACE: f"more than {portrait_advice.MOST_FACE_CUT:.0%} of the face is cut off by the crop",
+    }
+    rows = ((name.value.replace("_", " "), told[name], _when_told(name)) for name in AdviceName)
+    return _table(("advice", "said when", "found"), rows)
+
+
+def _when_told(name: AdviceName) -> str:
+    return "while the model loads" if name.value.endswith(("face", "faces")) else "before the launch"
+
+
 # --- tables ---------------------------------------------------------------------------------------
 
 
@@ -492,6 +657,12 @@ def _cell(text: str) -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings_table,
     "frames": frames_table,
+    "presets": presets_table,
+    "preset-summaries": preset_summaries_table,
+    "visibility": visibility_table,
+    "compile-cache": compile_cache_table,
+    "pins": pins_table,
+    "portrait": portrait_table,
     "video-checks": video_checks_table,
     "skippable": skippable_table,
     "failures": failures_table,
@@ -500,8 +671,9 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 MODEL_TABLES: Mapping[str, Callable[[SoulXScriptAdapter], str]] = {
     "knobs": knobs_table,
-    "presets": presets_table,
     "memory": memory_table,
+    "host": host_table,
+    "files": files_table,
     "processes": processes_table,
     "reference": reference_table,
 }

@@ -18,9 +18,10 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """No test reads or writes the developer's own settings."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    for name, place in (("CONFIG", ".config"), ("DATA", ".local/share"), ("CACHE", ".cache")):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(home / place))
     for name in list(os.environ):
-        if name.startswith(("OMNIRT_", "FLASHTALK_", "FLASHHEAD_", "MINIATURE_")):
+        if name.startswith(("OMNIRT_", "FLASHTALK_", "FLASHHEAD_", "LIVEACT_", "MINIATURE_")):
             monkeypatch.delenv(name)
     for name in ("ASCEND_RT_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)

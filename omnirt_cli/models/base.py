@@ -137,6 +137,7 @@ class EarlierStep:
         device: The id of the device it runs on; None for the first of the run's.
         makes: Absolute paths that it leaves. Where all are there and can be trusted, it is not run again.
         always: Run it all the same.
+        record: Absolute path in the user's cache, where OmniRT notes that what it made is whole; None where nothing is.
     """
 
     name: str
@@ -146,6 +147,7 @@ class EarlierStep:
     device: str | None = None
     makes: tuple[Path, ...] = ()
     always: bool = False
+    record: Path | None = None
 
 
 @dataclass(frozen=True)

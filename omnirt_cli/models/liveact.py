@@ -317,6 +317,7 @@ class LiveActAdapter(SoulXScriptAdapter):
             device=knob_value(request.knobs, "text_cache_visible_devices"),
             makes=listed.context_files,
             always=again,
+            record=listed.record,
         )
         return (step,)
 

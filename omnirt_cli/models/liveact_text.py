@@ -105,6 +105,11 @@ class InputJson:
         """Where T5's work is kept; nothing to rely on while the JSON's own path changes from run to run."""
         return (context_file(self.path, self.words),) if self.path else ()
 
+    @property
+    def record(self) -> Path | None:
+        """Where OmniRT notes that the context is whole."""
+        return self.path.with_suffix(".made") if self.path else None
+
 
 def input_json(said: Words, names: ScratchNames, *, cache: Path | None, ckpt_dir: Path) -> InputJson:
     """The list of one item that the script reads; bare names, which it finds in its working directory."""

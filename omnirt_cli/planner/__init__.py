@@ -7,6 +7,7 @@ written; `omnirt validate`, `--dry-run` and `generate` all come through here.
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from omnirt_cli.draft import Draft, expected_info
 from omnirt_cli.errors import UsageError
@@ -23,6 +24,7 @@ from omnirt_cli.planner.planning import Planning
 from omnirt_cli.portrait_check import framing, picture_warnings
 from omnirt_cli.preflight import CheckList, CheckName, check_names
 from omnirt_cli.request import Audio2VideoRequest
+from omnirt_cli.runs.asked import asked_request
 from omnirt_cli.settings import Layer, Surroundings, resolve
 
 DEFAULT_GRACE_S = 5.0
@@ -48,11 +50,24 @@ def draft_plan(
     planning = Planning(request, request_file, around, looks or start_looking(request.inputs, around.cwd), draft)
     _look_around(planning)
     _decide(planning)
+    draft.asked = _asked(planning)
     if draft.adapter is not None:
         draft.checks.run(CheckName.DISK, lambda: look_at_disk(planning))
     if draft.checks.error() is None:
         draft.plan = _finish(planning)
     return draft
+
+
+def _asked(planning: Planning) -> dict[str, Any]:
+    """The request with every setting that went into it, so that the run can be repeated."""
+    draft = planning.draft
+    return asked_request(
+        planning.request,
+        draft.settings,
+        model=draft.adapter.info.id if draft.adapter else None,
+        backend=draft.backend.value if draft.backend else None,
+        cwd=planning.around.cwd,
+    )
 
 
 # What is there

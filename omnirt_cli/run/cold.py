@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from launchers.command import Launcher
 from launchers.process import Done, ExitStatus, GuardedProcess, GuardLost, ProcessSpec
 from launchers.pump import LogPump
 from omnirt_cli.models.base import LogRule, MarkKind
@@ -51,16 +52,22 @@ class ColdLaunch:
     Attributes:
         env: The child's whole environment.
         rules: The lines that tell something.
+        launcher: Whose words a failure is told in.
+        devices: The real device numbers by their index inside the run.
         stage: The phase that the start begins.
         detail: What the phase is about, where its name does not say.
+        umask: Permissions that no file of the child gets; None leaves this process's own.
     """
 
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str]
     rules: tuple[LogRule, ...]
+    launcher: Launcher = Launcher.PYTHON
+    devices: tuple[str, ...] = ()
     stage: Stage = Stage.LAUNCH
     detail: str | None = None
+    umask: int | None = None
 
 
 class StopReason(str, Enum):
@@ -122,7 +129,9 @@ class ColdRun:
         self._launch = launch
         self._scanner = LogScanner(launch.rules, watch=self._failures.read)
         self._log = log
-        self._spec = ProcessSpec(argv=launch.argv, cwd=launch.cwd, env=dict(launch.env), run_id=plan.run_id)
+        self._spec = ProcessSpec(
+            argv=launch.argv, cwd=launch.cwd, env=dict(launch.env), run_id=plan.run_id, umask=launch.umask
+        )
         self._lock_fds = lock_fds
         self._beside = beside
         self._memory = HostMemory()
@@ -368,8 +377,8 @@ class ColdRun:
             self._failures.rows(),
             exit_code=-status.signal if status.signal else status.code or 0,
             tail=tail,
-            launcher=self._plan.launch.launcher.value,
-            devices=self._plan.visibility.ids or (),
+            launcher=self._launch.launcher.value,
+            devices=self._launch.devices,
             fell_back=self._fell_back,
         )
 

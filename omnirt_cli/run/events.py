@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from omnirt_cli.finding import Finding
 from omnirt_cli.report import RunStatus
 
 
@@ -122,6 +123,13 @@ class Warned(BaseEvent):
     message: str
 
 
+class Diagnosed(BaseEvent):
+    """What the finished report shows to a reader who knows the models: what was slow or missing, why, what to do."""
+
+    event: Literal["finding"] = "finding"
+    finding: Finding
+
+
 class RunFinished(BaseEvent):
     """The run is over and its report is on disk."""
 
@@ -134,7 +142,15 @@ class RunFinished(BaseEvent):
 
 
 Event = Annotated[
-    RunStarted | StageStarted | StageFinished | StepFinished | ChunkFinished | LogLine | Warned | RunFinished,
+    RunStarted
+    | StageStarted
+    | StageFinished
+    | StepFinished
+    | ChunkFinished
+    | LogLine
+    | Warned
+    | Diagnosed
+    | RunFinished,
     Field(discriminator="event"),
 ]
 """Any event; its `event` key tells which."""

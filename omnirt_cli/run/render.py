@@ -7,6 +7,7 @@ and the report is on disk.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
@@ -25,6 +26,7 @@ from omnirt_cli.errors import (
     ModelFailedError,
     OmniRTError,
     OutputInvalidError,
+    RunTimeoutError,
 )
 from omnirt_cli.files import storage_error
 from omnirt_cli.placement import Placement, judge_memory, place
@@ -35,7 +37,7 @@ from omnirt_cli.run.beside import Beside
 from omnirt_cli.run.cancel import CancelToken, Interrupted
 from omnirt_cli.run.child_environment import child_environment
 from omnirt_cli.run.cold import ChildOutcome, ColdLaunch, ColdRun
-from omnirt_cli.run.events import Listener, RunStarted, Stage, Warned
+from omnirt_cli.run.events import Diagnosed, Listener, RunStarted, Stage, Warned
 from omnirt_cli.run.log_facts import CLUE_RULES, LogFacts
 from omnirt_cli.run.recorder import Recorder
 from omnirt_cli.run.run_log import RunLog
@@ -43,7 +45,11 @@ from omnirt_cli.run.scratch import Scratch, complete_interrupted
 from omnirt_cli.run.timings import TimingBuilder
 
 if TYPE_CHECKING:
+    from omnirt_cli.models.base import EarlierStep
     from omnirt_cli.run.publish import Picture
+
+EARLIER_POLL_S = 0.3
+"""Between two looks at a step that another run is at."""
 
 
 @dataclass
@@ -67,6 +73,7 @@ class Render:
         plan = self.plan
         self.timings.started(self.began)
         report = reporting.new_report(plan, self.draft.checks.checks if self.draft else [])
+        report.request = self.draft.asked if self.draft else {}
         self.recorder = Recorder(report, plan.outputs, self.listeners, began=self.began)
         with self._log() as log:
             self.log = log
@@ -214,20 +221,40 @@ class Render:
     def _run_earlier(self, scratch: Scratch, placement: Placement, env: dict[str, str]) -> None:
         """The steps before the script, each only where what it makes is not there yet."""
         for step in self.plan.call.earlier:
-            if earlier.is_done(step):
-                continue
-            began = time.monotonic()
-            launch = earlier.launch_of(step, self.plan, env)
-            outcome = self._run(launch, scratch, placement, TimingBuilder())
-            self._note_ending(outcome)
-            reporting.refuse_bad_ending(self.recorder.report, outcome, self._cancelled)
-            earlier.refuse_undone(step)
-            self.timings.earlier(step.name, began, time.monotonic())
+            with earlier.StepRecord.of(step, lambda step=step: self._wait_for_step(step)) as record:
+                if earlier.is_done(step, record):
+                    continue
+                began = time.monotonic()
+                launch = earlier.launch_of(step, self.plan, env)
+                outcome = self._run(launch, scratch, placement, TimingBuilder())
+                self._note_ending(outcome)
+                reporting.refuse_bad_ending(self.recorder.report, outcome, self._cancelled, step=step.name)
+                earlier.note_done(step, record)
+                self.timings.earlier(step.name, began, time.monotonic())
+
+    def _wait_for_step(self, step: EarlierStep) -> None:
+        """Another run is at the same step: what it makes will do for this one, too."""
+        self.recorder.enter(Stage.WAIT, f"another run is at the {step.name} step")
+        self._refuse_if_cancelled()
+        limit = self.plan.limits.timeout_s
+        if limit and time.monotonic() - self.recorder.began > limit:
+            raise RunTimeoutError(
+                f"another run was still at the {step.name} step when --timeout was over",
+                hint="wait for it, or raise --timeout",
+            )
+        select.select([self.cancel], [], [], EARLIER_POLL_S)
 
     def _launch(self, scratch: Scratch, placement: Placement, env: dict[str, str]) -> ChildOutcome:
         plan = self.plan
         rules = (*plan.adapter.log_rules(plan.variant), *CLUE_RULES)
-        launch = ColdLaunch(plan.argv, plan.cwd, env, rules)
+        launch = ColdLaunch(
+            plan.argv,
+            plan.cwd,
+            env,
+            rules,
+            launcher=plan.launch.launcher,
+            devices=plan.visibility.ids or (),
+        )
         beside = Beside(plan, self.recorder)
         beside.start()
         try:
@@ -350,6 +377,8 @@ class Render:
 
         report = self.recorder.report
         report.findings = diagnose_run(report, self.log_facts, earlier_runs(report), self.plan.adapter.card)
+        for finding in report.findings:
+            self.recorder.emit(Diagnosed(finding=finding))
 
     def _complete(self, error: OmniRTError | None) -> OmniRTError | None:
         """Complete and save the report; what went wrong, which may be the saving itself."""

@@ -91,6 +91,7 @@ def refused_report(draft: Draft, error: OmniRTError) -> RunReport:
         backend=document.backend,
         started_at=now,
         finished_at=now,
+        request=draft.asked,
         config_resolved=document.config,
         config_sources=document.sources,
         expected=document.expected,
@@ -159,31 +160,46 @@ def only_mux_failed(outcome: ChildOutcome) -> bool:
     return outcome.stop is None and outcome.failure is not None and outcome.failure.rule == MUX_RULE
 
 
-def refuse_bad_ending(report: RunReport, outcome: ChildOutcome, cancelled: Callable[[], CancelledRunError]) -> None:
+def refuse_bad_ending(
+    report: RunReport, outcome: ChildOutcome, cancelled: Callable[[], CancelledRunError], *, step: str | None = None
+) -> None:
     """Raise what an ended child stands for; return for a good end.
+
+    Args:
+        report: Gets what is known of the child's end.
+        outcome: How it ended.
+        cancelled: Makes the error of a cancelled run.
+        step: What the child was for, where it was not the script itself.
 
     Raises:
         OmniRTError: It was stopped, it failed, or it could not be stopped.
     """
-    if outcome.storage is not None:
-        raise _noted(report, storage_error(outcome.storage, "the log cannot be written"), outcome)
-    if outcome.survivors:
-        raise _noted(report, _unstoppable(outcome), outcome)
-    if outcome.stop is StopReason.CANCELLED:
+    if outcome.stop is StopReason.CANCELLED and outcome.storage is None and not outcome.survivors:
         raise cancelled()
+    error = _ending(outcome)
+    if error is None:
+        return
+    if step is not None:
+        error = type(error)(f"the {step} step: {error.message}", hint=error.hint)
+    raise _noted(report, error, outcome)
+
+
+def _ending(outcome: ChildOutcome) -> OmniRTError | None:
+    """What a child's end stands for, unless it was cancelled; None for a good one."""
+    if outcome.storage is not None:
+        return storage_error(outcome.storage, "the log cannot be written")
+    if outcome.survivors:
+        return _unstoppable(outcome)
     if outcome.stop is not None:
-        raise _noted(report, _timed_out(outcome.stop), outcome)
+        return _timed_out(outcome.stop)
     if outcome.failure is not None:
-        raise _noted(report, outcome.failure.to_error(), outcome)
+        return outcome.failure.to_error()
     if outcome.exit is None:
-        raise _noted(
-            report,
-            ModelFailedError(
-                "the guard that watched the launcher was killed; what was left of the run was ended",
-                hint="something outside OmniRT killed it (the out-of-memory killer, `pkill python`): see dmesg",
-            ),
-            outcome,
+        return ModelFailedError(
+            "the guard that watched the launcher was killed; what was left of the run was ended",
+            hint="something outside OmniRT killed it (the out-of-memory killer, `pkill python`): see dmesg",
         )
+    return None
 
 
 def _unstoppable(outcome: ChildOutcome) -> ModelFailedError:
