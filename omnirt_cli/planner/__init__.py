@@ -170,6 +170,7 @@ def _finish(planning: Planning) -> Plan:
         checkout=draft.checkout,
         variant=draft.variant,
         launch=draft.launch,
+        executor=draft.executor,
         call=draft.call,
         argv=draft.argv,
         env=draft.env,

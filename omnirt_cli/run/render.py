@@ -32,6 +32,7 @@ from omnirt_cli.files import storage_error
 from omnirt_cli.placement import Placement, judge_memory, place
 from omnirt_cli.plan import Plan
 from omnirt_cli.report import GenerateResult
+from omnirt_cli.request import ExecutorChoice
 from omnirt_cli.run import earlier, reporting
 from omnirt_cli.run.beside import Beside
 from omnirt_cli.run.cancel import CancelToken, Interrupted
@@ -45,6 +46,8 @@ from omnirt_cli.run.scratch import Scratch, complete_interrupted
 from omnirt_cli.run.timings import TimingBuilder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from omnirt_cli.models.base import EarlierStep
     from omnirt_cli.run.publish import Picture
 
@@ -349,15 +352,34 @@ class Render:
             self.recorder.warn(check)
 
     def _rescue(self, scratch: Scratch) -> list[str]:
-        """Keep what a failed run made: a rejected video, else the picture without its sound."""
+        """Keep what a failed run made: a rejected video, else what is whole of it, else the picture without sound."""
         from omnirt_cli.run import publish
 
         outputs = self.plan.outputs
         kept = publish.keep(scratch.delivered, outputs.failed)
-        if kept is None:
+        if kept is None and self.plan.executor is ExecutorChoice.DRIVER:
+            kept = self._finish_part(scratch) or publish.keep(scratch.picture, outputs.partial)
+        elif kept is None:
             result = scratch.path / self.plan.call.result_name
             kept = publish.keep(result, outputs.failed) or publish.keep(scratch.picture, outputs.partial)
         return [str(kept)] if kept else []
+
+    def _finish_part(self, scratch: Scratch) -> Path | None:
+        """Make a video with sound of the chunks that were finished; None where that cannot be done."""
+        from omnirt_cli.run import partial
+
+        self.recorder.enter(Stage.VERIFY)
+        try:
+            with self.cancel.interruptible_again():
+                part = partial.finish(self.plan, scratch)
+        except (OmniRTError, OSError, Interrupted) as problem:
+            self.recorder.warn(f"the finished chunks could not be put together with their sound: {problem}")
+            return None
+        if part is None:
+            return None
+        self.recorder.report.checks.append(part.check)
+        self.recorder.warn(f"{part.check.detail}: {part.path}")
+        return part.path
 
     def _bug(self, problem: Exception) -> InternalError:
         text = "".join(traceback.format_exception(type(problem), problem, problem.__traceback__))
