@@ -358,23 +358,24 @@ class Render:
         outputs = self.plan.outputs
         kept = publish.keep(scratch.delivered, outputs.failed)
         if kept is None and self.plan.executor is ExecutorChoice.DRIVER:
-            kept = self._finish_part(scratch) or publish.keep(scratch.picture, outputs.partial)
+            kept = self._finish_part(scratch)
         elif kept is None:
             result = scratch.path / self.plan.call.result_name
             kept = publish.keep(result, outputs.failed) or publish.keep(scratch.picture, outputs.partial)
         return [str(kept)] if kept else []
 
     def _finish_part(self, scratch: Scratch) -> Path | None:
-        """Make a video with sound of the chunks that were finished; None where that cannot be done."""
-        from omnirt_cli.run import partial
+        """Make a video with sound of the chunks that were finished; where that fails, their picture is kept alone."""
+        from omnirt_cli.run import partial, publish
 
         self.recorder.enter(Stage.VERIFY)
         try:
             with self.cancel.interruptible_again():
                 part = partial.finish(self.plan, scratch)
         except (OmniRTError, OSError, Interrupted) as problem:
-            self.recorder.warn(f"the finished chunks could not be put together with their sound: {problem}")
-            return None
+            why = str(problem) or "it was interrupted"
+            self.recorder.warn(f"the finished chunks could not be put together with their sound: {why}")
+            return publish.keep(scratch.picture, self.plan.outputs.partial)
         if part is None:
             return None
         self.recorder.report.checks.append(part.check)

@@ -12,7 +12,9 @@ import os
 import queue
 import signal
 import subprocess
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import IO
@@ -21,6 +23,9 @@ from .requests import PictureRequest
 
 QUEUE_CHUNKS = 2
 """Chunks that wait at most, beside the one that is being written."""
+
+WORDS_LINES = 3
+"""Of ffmpeg's last words in an error."""
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -57,8 +62,11 @@ class Encoder:
         self._broken = threading.Event()
         self._closing = threading.Lock()
         self._closed = False
+        self._said: deque[str] = deque(maxlen=WORDS_LINES)
         self._thread = threading.Thread(target=self._feed, name="encoder", daemon=True)
+        self._listener = threading.Thread(target=self._listen, name="encoder's words", daemon=True)
         self._thread.start()
+        self._listener.start()
 
     def put(self, pixels: memoryview) -> None:
         """Hand a chunk over; waits while the queue is full.
@@ -84,8 +92,10 @@ class Encoder:
             self._queue.put(None)
             self._thread.join()
             code = self._ffmpeg.wait()
+            self._listener.join()
         if code != 0 or self._broken.is_set():
-            raise EncoderError(f"ffmpeg, which writes the video, {_ending(code)}; what it said stands above")
+            words = "".join(f"; {line}" for line in self._said)
+            raise EncoderError(f"ffmpeg, which writes the video, {_ending(code)}{words}")
 
     def __enter__(self) -> Encoder:
         return self
@@ -112,6 +122,16 @@ class Encoder:
         except OSError:  # the other end is closed: ffmpeg is gone, or will be
             self._broken.set()
 
+    def _listen(self) -> None:
+        """Pass on what ffmpeg says, and remember the last of it."""
+        assert self._ffmpeg.stderr is not None
+        with self._ffmpeg.stderr as words:
+            for line in words:
+                text = line.decode("utf-8", "replace").rstrip()
+                self._said.append(text)
+                sys.stderr.write(text + "\n")
+                sys.stderr.flush()
+
     @property
     def _pipe(self) -> IO[bytes]:
         assert self._ffmpeg.stdin is not None
@@ -125,7 +145,8 @@ def _start(request: PictureRequest) -> subprocess.Popen[bytes]:
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
-        return subprocess.Popen(_argv(request), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+        return subprocess.Popen(_argv(request), stdin=pipe, stdout=nowhere, stderr=pipe)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -134,7 +155,7 @@ def _argv(request: PictureRequest) -> list[str]:
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{request.width}x{request.height}"]
     coding = ["-c:v", "h264", "-pix_fmt", "yuv420p", "-bf", "0"]
     pieces = ["-movflags", "+empty_moov+default_base_moof", "-frag_duration", "1000000", "-flush_packets", "1"]
-    quiet = ["-hide_banner", "-nostats", "-v", "error"]
+    quiet = ["-hide_banner", "-nostats", "-v", "repeat+error", "-xerror"]
     target = [*coding, *pieces, "-f", "mp4", "-y", f"file:{request.path}"]
     return [request.ffmpeg, *quiet, *source, "-r", str(request.fps), "-i", "pipe:0", *target]
 
