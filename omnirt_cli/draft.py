@@ -12,6 +12,7 @@ from omnirt_cli.devices.device import Inventory
 from omnirt_cli.devices.selection import DeviceRequest
 from omnirt_cli.devices.visibility import VARIABLES, Visibility
 from omnirt_cli.models.base import (
+    MODEL_DEFAULT,
     AudioPlan,
     Backend,
     Geometry,
@@ -72,6 +73,11 @@ class Draft:
     warnings: list[str] = field(default_factory=list)
     plan: Plan | None = None
 
+    @property
+    def executor_source(self) -> str:
+        """Where the choice of who runs the chunks came from."""
+        return self.settings.source("executor") or MODEL_DEFAULT
+
     def require(self) -> Plan:
         """The finished plan.
 
@@ -114,7 +120,9 @@ def plan_document(draft: Draft) -> PlanDocument:
         devices=_devices(draft),
         expected=expected_info(draft.geometry, draft.audio) if draft.geometry and draft.audio else None,
         config={"executor": draft.executor.value} | {name: knob.value for name, knob in draft.config.items()},
-        sources={name: knob.source for name, knob in draft.config.items()} | _setting_sources(draft),
+        sources={"executor": draft.executor_source}
+        | {name: knob.source for name, knob in draft.config.items()}
+        | _setting_sources(draft),
         carriers={name: knob.carrier.value for name, knob in draft.config.items() if knob.carrier},
         outputs={"video": str(outputs.video), "report": str(outputs.report), "log": str(outputs.log)}
         if outputs

@@ -191,8 +191,10 @@ def _needs(need: HostNeed, room: float) -> str:
     if need.all_running_gib <= room:
         guess = f"{need.kind.value}: {need.source}" if need.kind else "unknown"
         return f"loading takes {_gib(need.loading_gib)} of host memory{across} ({guess})"
-    until = "" if need.flat else " every frame in memory until the end"
-    kept = f"the {'driver holds' if need.flat else 'script keeps'}{until}: {need.frames} frames{across} are"
+    if need.flat:
+        kept = f"the driver holds {need.frames} frames{across}, which are"
+    else:
+        kept = f"the script keeps every frame in memory until the end: {need.frames} frames{across} are"
     beside = f" beside {_gib(need.resident_gib * need.processes)} for the processes" if need.resident_gib else ""
     return f"{kept} {_gib(need.frames_gib)}{beside}"
 

@@ -100,6 +100,7 @@ class Plan:
     variant: Variant
     launch: Launch
     executor: ExecutorChoice
+    executor_source: str
     call: ScriptCall
     argv: tuple[str, ...]
     env: Mapping[str, str]

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from omnirt_cli.models.card import CheckpointFile, HostRow, MemoryRow, ModelCard
 
 
+MODEL_DEFAULT = "model default"
+"""The source of a value that nobody chose."""
+
+
 class Backend(str, Enum):
     """What the model computes on."""
 

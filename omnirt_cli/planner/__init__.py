@@ -171,6 +171,7 @@ def _finish(planning: Planning) -> Plan:
         variant=draft.variant,
         launch=draft.launch,
         executor=draft.executor,
+        executor_source=draft.executor_source,
         call=draft.call,
         argv=draft.argv,
         env=draft.env,

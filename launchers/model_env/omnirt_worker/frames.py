@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -19,5 +20,8 @@ def to_bytes(made: Any) -> memoryview:
     """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(made, torch.Tensor):
+        if torch.isnan(made).any():
+            # numpy says so when it casts, and who reads the log looks for it.
+            warnings.warn("invalid value encountered in cast", RuntimeWarning, stacklevel=2)
         made = made.to(torch.uint8).cpu().numpy()
     return np.ascontiguousarray(np.asarray(made).astype(np.uint8, copy=False)).data.cast("B")
