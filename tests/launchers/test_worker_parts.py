@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 from launchers.model_env.omnirt_worker import encoder, windows
 from launchers.model_env.omnirt_worker.checkout import fitting
 from launchers.model_env.omnirt_worker.encoder import QUEUE_CHUNKS, Encoder, EncoderError
+from launchers.model_env.omnirt_worker.frames import to_bytes
 from launchers.model_env.omnirt_worker.requests import PictureRequest
 from omnirt_cli.models import frames
 from omnirt_cli.models.base import Geometry
 from tests.driver_runs import raw_encoder
+from tests.omnirt_cli_runs import ROOT
 
 GEOMETRIES = (Geometry(64, 64, 33, 5, 25), Geometry(64, 64, 29, 1, 25), Geometry(64, 64, 33, 9, 25))
 CHUNK = 28 * 64 * 64 * 3
@@ -219,3 +222,73 @@ def test_signals_that_stop_a_run_leave_ffmpeg_to_its_work(tmp_path: Path) -> Non
     shown = ["ffprobe", "-v", "error", "-count_packets", "-show_entries", "stream=nb_read_packets", "-of", "csv=p=0"]
     counted = subprocess.run([*shown, str(tmp_path / "v.mp4")], capture_output=True, check=True, text=True).stdout
     assert int(counted.strip().strip(",")) == 56
+
+
+# --- frames ---------------------------------------------------------------------------------------
+
+
+def test_values_are_cut_off_not_rounded_with_and_without_torch() -> None:
+    import torch
+
+    values = np.array([0.0, 0.99, 1.0, 127.5, 254.999, 255.0], np.float32).reshape(1, 1, 2, 3)
+
+    for made in (values, torch.from_numpy(values)):
+        assert bytes(to_bytes(made)) == bytes([0, 0, 1, 127, 254, 255])
+
+
+def test_a_slice_of_a_chunk_gives_its_own_bytes() -> None:
+    import torch
+
+    chunk = torch.arange(4 * 2 * 2 * 3, dtype=torch.float32).reshape(4, 2, 2, 3)
+
+    assert bytes(to_bytes(chunk[1:])) == bytes(range(12, 48))
+
+
+def test_what_is_not_a_number_is_warned_about_in_numpys_words() -> None:
+    import torch
+
+    with pytest.warns(RuntimeWarning, match="invalid value encountered in cast"):
+        to_bytes(torch.full((1, 2, 2, 3), float("nan")))
+
+
+# --- stopping -------------------------------------------------------------------------------------
+
+_STOPPED = """
+import os, signal, sys, threading, time
+from launchers.model_env.omnirt_worker.stopping import finish_when_stopped
+
+def finish():
+    print("finished", flush=True)
+
+with finish_when_stopped(finish):
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    time.sleep(0.3)
+    os.kill(child, signal.SIGTERM)
+    assert os.waitpid(child, 0)[1] == signal.SIGTERM
+    print("going on", flush=True)
+    if sys.argv[1] == "stop":
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(20)
+    lasting = os.fork()
+    if lasting == 0:
+        time.sleep(30)
+os.kill(lasting, signal.SIGKILL)
+print("left", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("how", "code", "said"), [("stop", 143, "going on finished"), ("go on", 0, "going on left")])
+def test_a_stop_finishes_first_and_one_of_a_fork_is_none(how: str, code: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _STOPPED, how],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=30,
+    )
+
+    assert done.returncode == code, done.stderr
+    assert done.stdout.split() == said.split()
