@@ -23,7 +23,7 @@ from omnirt_cli.planner.output import choose_output, look_at_disk
 from omnirt_cli.planner.planning import Planning
 from omnirt_cli.portrait_check import framing, picture_warnings
 from omnirt_cli.preflight import CheckList, CheckName, check_names
-from omnirt_cli.request import Audio2VideoRequest
+from omnirt_cli.request import Audio2VideoRequest, ExecutorChoice
 from omnirt_cli.runs.asked import asked_request
 from omnirt_cli.settings import Layer, Surroundings, resolve
 
@@ -80,7 +80,7 @@ def _look_around(planning: Planning) -> None:
     known = draft.adapter is not None
     if known:
         run(CheckName.CONFIG, lambda: _resolve_settings(planning))
-    run(CheckName.FFMPEG, _find_tools)
+    run(CheckName.FFMPEG, lambda: _find_tools(planning))
     if known:
         _look_at_machine(planning)
     draft.portrait = run(CheckName.IMAGE, planning.looks.portrait)
@@ -115,11 +115,13 @@ def _resolve_settings(planning: Planning) -> None:
     refuse_foreign_knobs(planning)
 
 
-def _find_tools() -> None:
-    from omnirt_cli.media.tools import find_tool
+def _find_tools(planning: Planning) -> None:
+    from omnirt_cli.media.tools import find_tool, require_h264_encoder
 
     find_tool("ffmpeg")
     find_tool("ffprobe")
+    if planning.get("executor") == ExecutorChoice.DRIVER.value:
+        require_h264_encoder()
 
 
 # What is decided

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from launchers.errors import LaunchError, ProgramMissingError
@@ -369,9 +369,12 @@ class Render:
         from omnirt_cli.run import partial, publish
 
         self.recorder.enter(Stage.VERIFY)
+        plan = self.plan
+        if self.cancel.asked and plan.verify.mode == "full":  # who stops a run does not wait for a long decode
+            plan = replace(plan, verify=replace(plan.verify, mode="fast"))
         try:
             with self.cancel.interruptible_again():
-                part = partial.finish(self.plan, scratch)
+                part = partial.finish(plan, scratch)
         except (OmniRTError, OSError, Interrupted) as problem:
             why = str(problem) or "it was interrupted"
             self.recorder.warn(f"the finished chunks could not be put together with their sound: {why}")

@@ -291,6 +291,23 @@ def test_a_stop_leaves_the_finished_chunks(number: signal.Signals, code: int, tm
     assert marked_processes(report["run_id"]) == []
 
 
+def test_a_stop_reaches_a_rank_that_waits_for_another_in_a_collective(tmp_path: Path) -> None:
+    """No handler of Python's runs there; the finished chunks are there all the same."""
+    output = tmp_path / "v.mp4"
+    ranks = ("--launcher", "torchrun", "--nproc-per-node", "2", *checkout("flashtalk_new"))
+    env = {"MINIATURE_FAULT": "hang@chunk2:rank1", "MINIATURE_TORCH": "1"}
+    process = start(*generate_args(output, *DRIVER, *ranks), env=env)
+    wait_for(lambda: log_has(output, "chunk-1 done"), seconds=90, what="the second chunk")
+
+    process.send_signal(signal.SIGINT)
+    done = finish(process, timeout=60)
+
+    report = read_report(output)
+    assert done.code == 130
+    assert_part(output, 2, report)
+    assert marked_processes(report["run_id"]) == []
+
+
 def test_a_stall_leaves_them_too(tmp_path: Path) -> None:
     output = tmp_path / "v.mp4"
 
