@@ -49,7 +49,8 @@ class Checkout:
         load = _function(inference, "get_pipeline")
         pipeline = load(**fitting(load, {"world_size": world_size, **request.load}))
         # The functions read the module's own dictionary when they are called; `get_pipeline` has written to it last.
-        inference.infer_params.update(request.params)
+        if request.params:
+            inference.infer_params.update(request.params)
         _set_constants(sys.modules[type(pipeline).__module__], request.constants)
         return cls(inference, pipeline)
 
