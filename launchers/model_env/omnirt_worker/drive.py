@@ -31,7 +31,8 @@ def main() -> None:
 
 def _render_and_encode(checkout: Checkout, request: Request) -> None:
     """Rank 0's part. Whatever ends it, what was computed goes into the file."""
-    with Encoder(request.picture) as encoder, finish_when_stopped(encoder.close):
+    encoder = Encoder(request.picture)
+    with finish_when_stopped(encoder.close), encoder:
         for chunk in render.chunks(checkout, request.render, ready=_say_ready):
             began = time.monotonic()
             pixels = frames.to_bytes(chunk.frames)

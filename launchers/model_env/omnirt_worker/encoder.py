@@ -29,7 +29,6 @@ WORDS_LINES = 3
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-
 _inputs: set[int] = set()
 """Descriptors of every ffmpeg's input."""
 
