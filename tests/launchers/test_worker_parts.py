@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from launchers.model_env.omnirt_worker import encoder, windows
 from launchers.model_env.omnirt_worker.checkout import fitting
-from launchers.model_env.omnirt_worker.encoder import QUEUE_CHUNKS, Encoder, EncoderError
+from launchers.model_env.omnirt_worker.encoder import PIPE_BYTES, QUEUE_CHUNKS, Encoder, EncoderError
 from launchers.model_env.omnirt_worker.frames import to_bytes
 from launchers.model_env.omnirt_worker.requests import PictureRequest
 from omnirt_cli.models import frames
@@ -154,18 +154,18 @@ def _picture(folder: Path, program: Path | str) -> PictureRequest:
 
 
 def test_a_slow_encoder_makes_the_loop_wait_and_piles_up_nothing(tmp_path: Path) -> None:
-    taken: list[int] = []
-    slow = raw_encoder(tmp_path, delay_s=0.02)  # a chunk takes six reads
+    chunk, count = 4 * PIPE_BYTES, QUEUE_CHUNKS + 6
+    slow, written = raw_encoder(tmp_path, delay_s=0.003), tmp_path / "frames.rgb"  # a fifth of a second for a chunk
+    waiting: list[int] = []
 
     with Encoder(_picture(tmp_path, slow)) as target:
-        for number in range(QUEUE_CHUNKS + 6):
-            target.put(memoryview(bytes(CHUNK)))
-            written = (tmp_path / "frames.rgb").stat().st_size if (tmp_path / "frames.rgb").exists() else 0
-            taken.append((number + 1) * CHUNK - written)
+        for number in range(count):
+            target.put(memoryview(bytes(chunk)))
+            waiting.append((number + 1) * chunk - (written.stat().st_size if written.exists() else 0))
 
-    # What waits: the queue, the chunk that is being written, and what the pipe and the program hold.
-    assert max(taken) <= (QUEUE_CHUNKS + 2) * CHUNK
-    assert (tmp_path / "frames.rgb").stat().st_size == (QUEUE_CHUNKS + 6) * CHUNK
+    # The queue, the chunk that is being written, and what the pipe and the program hold of it.
+    assert max(waiting) <= (QUEUE_CHUNKS + 1) * chunk + 2 * PIPE_BYTES
+    assert written.stat().st_size == count * chunk
 
 
 def _feed_a_dying_encoder(folder: Path, more_chunks: int) -> None:
