@@ -37,10 +37,10 @@ def look_at_machine(around: Surroundings, output: Path) -> Section:
 
 
 def _ffmpeg() -> Check:
-    from omnirt_cli.media.tools import ffmpeg_version, find_tool
+    from omnirt_cli.media.tools import ffmpeg_version, find_tool, require_tools
 
     try:
-        find_tool("ffprobe")
+        require_tools()
         version = ffmpeg_version()
         encoders = _said(find_tool("ffmpeg"), "-hide_banner", "-encoders")
     except OmniRTError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -137,7 +137,9 @@ class EarlierStep:
         device: The id of the device it runs on; None for the first of the run's.
         makes: Absolute paths that it leaves. Where all are there and can be trusted, it is not run again.
         always: Run it all the same.
-        record: Absolute path in the user's cache, where OmniRT notes that what it made is whole; None where nothing is.
+        record: Absolute path in the user's cache; OmniRT notes in files of this name, one a machine, that what the step
+            made is whole. None where nothing is kept.
+        memory_hint: What to do where its device has too little memory.
     """
 
     name: str
@@ -148,6 +150,7 @@ class EarlierStep:
     makes: tuple[Path, ...] = ()
     always: bool = False
     record: Path | None = None
+    memory_hint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -317,6 +320,15 @@ class ModelAdapter(ABC):
     def can_set(self, knob: str, checkout: CheckoutFacts, variant: Variant) -> bool:
         """Whether a run can choose this knob's value here."""
         return self.carrier(knob, checkout, variant) not in (None, Carrier.FIXED)
+
+    def device_warnings(
+        self,
+        variant: Variant,  # noqa: ARG002
+        backend: Backend,  # noqa: ARG002
+        names: Sequence[str],  # noqa: ARG002
+    ) -> list[str]:
+        """What may go wrong on the devices of a run, told by the names that the vendor's tool has for them."""
+        return []
 
     # --- what an adapter states -------------------------------------------------------------------
 
