@@ -153,7 +153,7 @@ class EarlierDocument(BaseModel):
         makes: What it leaves; it is left out where that is there already.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     name: str
     argv: list[str]
@@ -164,7 +164,7 @@ class EarlierDocument(BaseModel):
 class PlanDocument(BaseModel):
     """What `--dry-run --json` prints under `plan`; a key is null where a failed check left it unknown."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     run_id: str
     model: str | None = None

@@ -37,10 +37,7 @@ PROBE_TIMEOUT_S = 30.0
 VERSION_TIMEOUT_S = 10.0
 """How long a tool may take to say its version: the first start from a network disk takes seconds, a hang for ever."""
 
-OLDEST = (4, 2)
-"""The oldest ffmpeg that is known to copy every sound of `deliver.COPIED_CODECS` into MP4."""
-
-_HINT = "install ffmpeg (Debian, Ubuntu: `apt-get install ffmpeg`; macOS: `brew install ffmpeg`) and check PATH"
+INSTALL_HINT = "install ffmpeg (Debian, Ubuntu: `apt-get install ffmpeg`; macOS: `brew install ffmpeg`) and check PATH"
 
 
 def find_tool(name: str) -> str:
@@ -51,24 +48,8 @@ def find_tool(name: str) -> str:
     """
     found = shutil.which(name)
     if found is None:
-        raise InputMissingError(f"{name} is not on PATH", hint=_HINT)
+        raise InputMissingError(f"{name} is not on PATH", hint=INSTALL_HINT)
     return os.path.abspath(found)  # noqa: PTH100  # Path.resolve would follow the link and change the program's name
-
-
-def require_tools() -> None:
-    """See that ffmpeg and ffprobe are there, answer, and are not too old.
-
-    Raises:
-        InputMissingError: One of them is not there, does not run, or is too old.
-    """
-    for name in ("ffprobe", "ffmpeg"):
-        version = tool_version(name)
-        numbers = re.match(r"n?(\d+)\.(\d+)", version)
-        # A build from the sources calls itself by its commit, which says nothing of its age.
-        if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
-            raise InputMissingError(
-                f"{find_tool(name)} has version {version}, too old", hint=f"{OLDEST[0]}.{OLDEST[1]} or later; {_HINT}"
-            )
 
 
 def ffmpeg_version() -> str:
@@ -90,10 +71,10 @@ def tool_version(name: str) -> str:
     try:
         outcome = run([tool, "-version"], timeout_s=VERSION_TIMEOUT_S)
     except OSError as error:
-        raise InputMissingError(f"{tool} cannot be started: {error.strerror}", hint=_HINT) from error
+        raise InputMissingError(f"{tool} cannot be started: {error.strerror}", hint=INSTALL_HINT) from error
     found = re.match(rb"%b version (\S+)" % name.encode(), outcome.stdout)
     if found is None:
-        raise InputMissingError(f"{tool} does not run: {outcome.last_words()}", hint=_HINT)
+        raise InputMissingError(f"{tool} does not run: {outcome.last_words()}", hint=INSTALL_HINT)
     return found[1].decode("utf-8", "replace")
 
 

@@ -16,7 +16,8 @@ from omnirt_cli.yaml_document import load_yaml
 class CardPart(BaseModel):
     """Base of the card's parts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Only the whole card is ever validated; validators of its parts are not built.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class PresetCard(CardPart):

@@ -121,7 +121,7 @@ def _resolve_settings(planning: Planning) -> None:
 
 
 def _look_at_tools() -> bool:
-    from omnirt_cli.media.tools import require_tools
+    from omnirt_cli.media.tool_versions import require_tools
 
     require_tools()
     return True

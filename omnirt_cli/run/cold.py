@@ -72,6 +72,9 @@ class ColdLaunch:
 class Companion(Protocol):
     """What goes on beside a launch; called in the loop's thread, and never waited for."""
 
+    def start(self) -> None:
+        """The child runs."""
+
     def tick(self) -> None:
         """A second or less has passed."""
 
@@ -167,6 +170,8 @@ class ColdRun:
         process = GuardedProcess.start(self._spec, grace_s=self._plan.limits.grace_s, pass_fds=self._lock_fds)
         try:
             self._timings.spawned(began)
+            if self._beside is not None:
+                self._beside.start()
             self._last_output = began
             self._watch(process)
         finally:

@@ -258,7 +258,6 @@ class Render:
             devices=plan.visibility.ids or (),
         )
         beside = Beside(plan, self.recorder)
-        beside.start()
         try:
             outcome = self._run(launch, scratch, placement, self.timings, beside)
         finally:

@@ -151,13 +151,14 @@ def _memory_limit() -> dict[str, float]:
 def add_slow_facts(report: RunReport, plan: Plan) -> None:
     """Facts that nobody needs before the launch: hashes of the inputs, ffmpeg's version."""
     from omnirt_cli.media.files import sha256_of
-    from omnirt_cli.media.tools import ffmpeg_version, preload
+    from omnirt_cli.media.tool_versions import known_version
+    from omnirt_cli.media.tools import preload
 
     for key, path in (("image", plan.portrait.path), ("audio", plan.speech.path)):
         with contextlib.suppress(OSError):
             report.inputs[key].sha256 = sha256_of(path)
     with contextlib.suppress(OmniRTError):
-        report.versions["ffmpeg"] = ffmpeg_version()
+        report.versions["ffmpeg"] = known_version("ffmpeg")
     preload()
 
 
