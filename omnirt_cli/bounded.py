@@ -14,7 +14,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import IO
@@ -90,13 +90,12 @@ def run(
         env=env,
         start_new_session=True,
     )
-    _running.add(process)
     listener = _Listener(process, limit)
-    try:
-        fate = listener.listen(time.monotonic() + timeout_s)
-    finally:
-        _end(process)
-        _running.discard(process)
+    with ending_with_us(process):
+        try:
+            fate = listener.listen(time.monotonic() + timeout_s)
+        finally:
+            _end(process)
     return Outcome(
         returncode=-signal.SIGKILL if process.returncode is None else process.returncode,
         stdout=b"" if fate is _Fate.OVERFLOWED else bytes(listener.stdout),
@@ -106,11 +105,21 @@ def run(
     )
 
 
+@contextlib.contextmanager
+def ending_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """While this holds, a tool that leads a session of its own is killed if this process ends."""
+    _running.add(process)
+    try:
+        yield
+    finally:
+        _running.discard(process)
+
+
 @atexit.register
 def end_all() -> None:
     """Kill the tools that other threads still wait for; for a process that ends without waiting for them."""
     for process in tuple(_running):
-        _kill(process)
+        kill(process)
 
 
 class _Fate(Enum):
@@ -165,15 +174,16 @@ def _open(stream: IO[bytes] | None) -> IO[bytes]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill what is left of it and of its children."""
     if process.returncode is None:
-        _kill(process)
+        kill(process)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_REAP_S)
     _open(process.stdout).close()
     _open(process.stderr).close()
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Until it is reaped, its group's number is nobody else's."""
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a tool that leads a session of its own, and its children with it; harmless when it has ended already."""
+    # Until it is reaped, its group's number is nobody else's.
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)

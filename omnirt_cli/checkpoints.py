@@ -87,12 +87,24 @@ def file_sets(
     values = values_of(knobs)
     files: dict[str, list[CheckpointFile]] = {}
     for row in adapter.checkpoint_files(knobs):
-        files.setdefault(row.folder, []).append(row)
+        if not row.itself:
+            files.setdefault(row.folder, []).append(row)
     known = {"ckpt_dir": ckpt_dir, "wav2vec_dir": wav2vec_dir}
-    return tuple(
+    folders = tuple(
         FileSet(name, known[name] if name in known else _named(values.get(name), checkout.path, ckpt_dir), tuple(rows))
         for name, rows in files.items()
     )
+    single = (
+        _single(row, checkout.path / Path(str(values[row.folder])).expanduser())
+        for row in adapter.checkpoint_files(knobs)
+        if row.itself and values.get(row.folder)
+    )
+    return (*folders, *single)
+
+
+def _single(row: CheckpointFile, path: Path) -> FileSet:
+    """A file that a knob names by itself."""
+    return FileSet(row.folder, path.parent, (row.model_copy(update={"file": path.name}),))
 
 
 def _named(value: Any, root: Path, otherwise: Path) -> Path:

@@ -23,7 +23,7 @@ from omnirt_cli.models.base import (
     Variant,
 )
 from omnirt_cli.output_paths import OutputPaths, scratch_place
-from omnirt_cli.plan import Launch, Plan, PlanDocument
+from omnirt_cli.plan import EarlierDocument, Launch, Plan, PlanDocument
 from omnirt_cli.preflight import CheckList
 from omnirt_cli.report import ExpectedInfo
 from omnirt_cli.request import ExecutorChoice
@@ -111,6 +111,7 @@ def plan_document(draft: Draft) -> PlanDocument:
         model=draft.adapter.info.id if draft.adapter else None,
         backend=draft.backend.value if draft.backend else None,
         variant=draft.variant.name if draft.variant else None,
+        earlier=_earlier(draft),
         argv=list(draft.argv) if draft.argv else None,
         cwd=_cwd(draft),
         env=without_secrets(draft.env | (draft.settings.get("env") or {})),
@@ -129,6 +130,21 @@ def plan_document(draft: Draft) -> PlanDocument:
         else {},
         warnings=draft.warnings,
     )
+
+
+def _earlier(draft: Draft) -> list[EarlierDocument]:
+    if draft.call is None or draft.launch is None:
+        return []
+    python = str(draft.launch.python)
+    return [
+        EarlierDocument(
+            name=step.name,
+            argv=[python, str(step.script), *step.args],
+            device=step.device,
+            makes=[str(path) for path in step.makes],
+        )
+        for step in draft.call.earlier
+    ]
 
 
 def _setting_sources(draft: Draft) -> dict[str, str]:

@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from omnirt_cli.errors import OmniRTError
 
 
+_LAST_STANDARD_FD = 2
+
+
 def main() -> NoReturn:
     """Run the command line and exit."""
+    _occupy_standard_descriptors()
     argv = sys.argv[1:]
     if argv == ["--version"]:
         # Answered before anything heavy is imported.
@@ -23,6 +27,13 @@ def main() -> NoReturn:
         write_line(f"omnirt {__version__}")
         sys.exit(0)
     _leave(run(argv))
+
+
+def _occupy_standard_descriptors() -> None:
+    """Where a standard stream is closed, put /dev/null: a file of ours under its number would be taken for it."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD_FD:
+        continue
+    os.close(descriptor)
 
 
 def _leave(status: int) -> NoReturn:
@@ -34,10 +45,10 @@ def _leave(status: int) -> NoReturn:
     tools = sys.modules.get("omnirt_cli.bounded")
     if tools is not None:
         tools.end_all()
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # None where the program was started with the descriptor closed.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
     os._exit(status)
 
 

@@ -106,13 +106,12 @@ def device_need(
 
 
 def _need(row: MemoryRow, geometry: Geometry, processes: int) -> DeviceNeed:
-    figure = row.per_device_gib if row.per_device_gib is not None else row.aggregate_gib
+    each = row.per_device_at(geometry.width, geometry.height, processes)
+    figure = each if each is not None else row.aggregate_gib
     assert figure is not None, "the card's own check lets no row through without a figure"
-    sharing = 1 if row.per_device_gib is None else min(processes, row.most_processes or processes)
-    shared = row.shared_bytes_per_pixel * geometry.width * geometry.height / sharing / GIB
     return DeviceNeed(
         mode=row.mode,
-        gib=figure + shared,
+        gib=figure,
         kind=_kind(row, geometry),
         source=row.source,
         aggregate=row.per_device_gib is None,
@@ -269,7 +268,9 @@ def fitting_mode(
     modes = settable_modes(adapter, backend, knobs, geometry, processes, can_set=can_set)
     if not modes or not used or any(device.free_gib is None for device in used):
         return ModeChoice(dict(preset))
-    about_memory = {name for row in adapter.card.memory if row.backend == backend.value for name in row.when}
+    about_memory = {
+        name for row in adapter.card.memory if row.backend == backend.value and row.selectable for name in row.when
+    }
     rest = {name: value for name, value in preset.items() if name not in about_memory}
     fitting = next((mode for mode in modes if not _is_short(mode.need, used)), None)
     if fitting:

@@ -68,7 +68,7 @@ def place(plan: Plan, *, environ: Mapping[str, str], cancel: Stop, on_wait: Call
         return Placement()
     lease, devices = acquire(
         LeaseDirectory.open(environ),
-        _Chooser(plan.devices, _certain_need(plan), environ),
+        _Chooser(plan, plan.devices, environ),
         note=LeaseNote(plan.run_id, f"generate {plan.adapter.info.key}"),
         wait_s=plan.wait_s,
         cancel=cancel,
@@ -80,9 +80,9 @@ def place(plan: Plan, *, environ: Mapping[str, str], cancel: Stop, on_wait: Call
 class _Chooser:
     """Chooses, with memory as it is now: what was free or full before a wait says nothing after it."""
 
-    def __init__(self, request: DeviceRequest, need_gib: float | None, environ: Mapping[str, str]) -> None:
+    def __init__(self, plan: Plan, request: DeviceRequest, environ: Mapping[str, str]) -> None:
         self._request = request
-        self._need_gib = need_gib
+        self._need = device_need(plan)
         self._environ = environ
         self._free: frozenset[str] | None = None
 
@@ -94,13 +94,25 @@ class _Chooser:
         if changed:
             self._request = refreshed(self._request, self._environ)
         try:
-            return choose(self._request, free, self._need_gib)
+            return self._choose(free)
         except DevicesUnavailableError:
             if not first:
                 raise
         # A run that ended a moment ago may not have given its memory back when the plan was made.
         self._request = refreshed(self._request, self._environ)
-        return choose(self._request, free, self._need_gib)
+        return self._choose(free)
+
+    def _choose(self, free: Callable[[Device], bool]) -> Choice:
+        """Devices with the memory first; only what somebody measured may rule the others out."""
+        need = self._need
+        if need is None or need.aggregate:
+            return choose(self._request, free)
+        try:
+            return choose(self._request, free, need.gib)
+        except DevicesUnavailableError:
+            if need.kind is FigureKind.MEASURED:
+                raise
+        return choose(self._request, free)
 
 
 def refreshed(request: DeviceRequest, environ: Mapping[str, str]) -> DeviceRequest:
@@ -150,7 +162,7 @@ def _foresee_devices(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[Devi
     if plan.devices is None:
         return (), skipped(name, "no device is leased on the CPU, nor where devices cannot be told apart")
     directory = LeaseDirectory.open(environ)
-    choice = _Chooser(plan.devices, _certain_need(plan), environ)(directory.is_free)
+    choice = _Chooser(plan, plan.devices, environ)(directory.is_free)
     if choice.devices:
         return choice.devices, passed(name, detail=f"free: {','.join(device.id for device in choice.devices)}")
     who = describe_holders(directory, choice.leased)
@@ -165,8 +177,15 @@ def foresee_draft(draft: Draft, environ: Mapping[str, str]) -> None:
         return
     foresight = foresee(draft.plan, environ)
     draft.checks.add(foresight.checks, foresight.error)
+    draft.warnings += device_warnings(draft.plan, foresight.devices)
     draft.plan = draft.plan.bind(foresight.devices)
     draft.visibility, draft.env = draft.plan.visibility, dict(draft.plan.env)
+
+
+def device_warnings(plan: Plan, devices: Sequence[Device]) -> list[str]:
+    """What the model's adapter says of these devices; one a process, for the rest stays idle."""
+    names = [device.name for device in devices[: plan.launch.processes] if device.name]
+    return plan.adapter.device_warnings(plan.variant, plan.backend, names)
 
 
 # --- memory ---------------------------------------------------------------------------------------
@@ -274,12 +293,6 @@ def _driven_adapter(plan: Plan) -> ModelAdapter | None:
         return plan.adapter.driven(plan.checkout)
     except UsageError:
         return None
-
-
-def _certain_need(plan: Plan) -> float | None:
-    """What a device must have free to be chosen at all: only what somebody measured may rule one out."""
-    need = device_need(plan)
-    return need.gib if need and need.kind is FigureKind.MEASURED and not need.aggregate else None
 
 
 def can_set(plan: Plan, knob: str) -> bool:

@@ -149,15 +149,32 @@ class Plan:
         return self.checkout.path if self.launch.in_checkout else self.scratch
 
 
+class EarlierDocument(BaseModel):
+    """A step before the script, as `--dry-run --json` prints it.
+
+    Attributes:
+        device: Null for the first of the run's.
+        makes: What it leaves; it is left out where that is there already.
+    """
+
+    model_config = ConfigDict(extra="forbid", defer_build=True)
+
+    name: str
+    argv: list[str]
+    device: str | None = None
+    makes: list[str] = Field(default_factory=list)
+
+
 class PlanDocument(BaseModel):
     """What `--dry-run --json` prints under `plan`; a key is null where a failed check left it unknown."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     run_id: str
     model: str | None = None
     backend: str | None = None
     variant: str | None = None
+    earlier: list[EarlierDocument] = Field(default_factory=list)
     argv: list[str] | None = None
     cwd: str | None = None
     env: dict[str, str] = Field(default_factory=dict)

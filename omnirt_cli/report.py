@@ -30,9 +30,12 @@ class RunStatus(str, Enum):
 
 
 class Document(BaseModel):
-    """Base of what leaves the process."""
+    """Base of what leaves the process.
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=False)
+    A part that is never made by itself is not worth a validator of its own: those are built when they are needed.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=False, defer_build=True)
 
 
 class Artifact(Document):

@@ -49,7 +49,7 @@ class YamlDocument:
 
     def refuse(self, keys: tuple[str, ...], message: str, *, hint: str | None = None) -> ConfigInvalidError:
         """The error for a bad value, pointing at its line."""
-        return ConfigInvalidError(f"{self.where(*keys)}: {message}", hint=hint)
+        return ConfigInvalidError(f"{self.where(*keys)}: {message}", hint=hint or "correct it at that place")
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -113,8 +113,9 @@ def _index_lines(
             raise ConfigInvalidError(f"{path}:{line}: a key must be a plain word")
         key = (*prefix, str(key_node.value))
         if key in lines:
+            spot = f"{path}:{line}:{key_node.start_mark.column + 1}"
             raise ConfigInvalidError(
-                f"{path}:{line}: `{key_node.value}` is set twice (first in line {lines[key]})",
+                f"{spot}: `{key_node.value}` is set twice (first in line {lines[key]})",
                 hint="remove one of the two",
             )
         lines[key] = line

@@ -284,16 +284,6 @@ def presets_table() -> str:
     return _table(("preset", "model", "checkout", "sets"), rows)
 
 
-def preset_summaries_table() -> str:
-    """Each preset in words, model by model."""
-    rows = (
-        (f"`{preset.value}`", adapter.info.key, adapter.card.presets[preset.value].summary)
-        for preset in PresetChoice
-        for adapter in registry.adapters()
-    )
-    return _table(("preset", "model", "what it is"), rows)
-
-
 def _set_on(adapter: SoulXScriptAdapter, preset: str) -> dict[str, list[str]]:
     """What a preset sets -> the variants on which it sets that."""
     found: dict[str, list[str]] = {}
@@ -313,7 +303,7 @@ def memory_table(adapter: SoulXScriptAdapter) -> str:
         (
             row.backend,
             row.mode,
-            row.figure,
+            row.figure(adapter.card.usual_size),
             row.kind.value,
             row.source + (f"; {row.host}" if row.host else ""),
         )
@@ -340,13 +330,15 @@ def files_table(adapter: SoulXScriptAdapter) -> str:
 
 
 def _folder(row: CheckpointFile) -> str:
+    if row.itself:
+        return f"`{row.folder}` names it"
     instead = ", ".join(f"`{name}`" for name in row.instead)
     return f"`{row.folder}`" + (f"; or {instead}" if instead else "")
 
 
 def _with_settings(row: CheckpointFile) -> str:
     said = (f"`{knob}` not set" if value is None else f"`{knob}={value}`" for knob, value in row.when.items())
-    return ", ".join(said) or "always"
+    return ", ".join(said) or (f"`{row.folder}` set" if row.itself else "always")
 
 
 def _size(row: CheckpointFile) -> str:
@@ -658,7 +650,6 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings_table,
     "frames": frames_table,
     "presets": presets_table,
-    "preset-summaries": preset_summaries_table,
     "visibility": visibility_table,
     "compile-cache": compile_cache_table,
     "pins": pins_table,

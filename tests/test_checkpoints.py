@@ -418,3 +418,23 @@ def test_a_miniature_has_no_weights_to_look_at() -> None:
     miniature = inspect_checkout(CHECKOUTS / "flashtalk_new", "generate_video.py")
 
     assert file_sets(adapter("flashtalk"), miniature, {}, ckpt_dir=Path("/a"), wav2vec_dir=Path("/b")) == ()
+
+
+def test_a_file_that_a_knob_names_must_be_there_and_whole(tmp_path: Path) -> None:
+    """LiveAct's LightVAE: without the knob there is no such file, with it the usual VAE is not opened."""
+    model = adapter("liveact")
+    checkout = replace(inspect_checkout(CHECKOUTS / "liveact_ascend", "generate.py"), miniature=False, path=tmp_path)
+
+    def vae(**knobs: str) -> list[FileSet]:
+        values = {name: KnobValue(value, "flag") for name, value in knobs.items()}
+        found = file_sets(model, checkout, values, ckpt_dir=tmp_path, wav2vec_dir=tmp_path)
+        return [files for files in found if files.name == "vae_path"]
+
+    assert vae() == []
+    (named,) = vae(vae_path="vae/light.pth")
+    (tmp_path / "vae").mkdir()
+    with pytest.raises(InputMissingError, match=r"vae_path .*light\.pth is not there") as caught:
+        require_whole(named)
+    assert caught.value.hint == "check --vae-path, or download what is missing"
+    write(tmp_path / "vae" / "light.pth", b"weights")
+    require_whole(named)

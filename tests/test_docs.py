@@ -29,12 +29,16 @@ import typer
 from pydantic import TypeAdapter
 
 from omnirt_cli.app import COMMANDS
+from omnirt_cli.checks import Check
 from omnirt_cli.errors import ERRORS
+from omnirt_cli.finding import Finding
 from omnirt_cli.models import registry
-from omnirt_cli.report import ChunkInfo, ErrorInfo, RunReport
+from omnirt_cli.preflight import CheckName
+from omnirt_cli.report import ChunkInfo, CompileCacheInfo, DeviceInfo, ErrorInfo, ReadAheadInfo, RunReport
 from omnirt_cli.run import events
 from omnirt_cli.settings import file_layer, read_request
 from tests.omnirt_cli_runs import ASSETS, CHECKOUTS, ROOT, environment, generate_args, omnirt
+from tests.vendor_tools import Chip, fake_npu_smi, machine
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -90,7 +94,7 @@ def make_docs() -> ModuleType:
 
 def test_tables_made_from_the_code_are_fresh(make_docs: ModuleType) -> None:
     pages = [page for page in PAGES if make_docs.MARKED.search(page.read_text(encoding="utf-8"))]
-    assert len(pages) >= 5
+    assert len(pages) >= 9
 
     stale = {
         page.name: make_docs.difference(page, make_docs.with_tables(page.read_text(encoding="utf-8"))) for page in pages
@@ -255,6 +259,7 @@ class Bench:
         env = environment(
             {
                 "PATH": f"{self.tools}{os.pathsep}{os.environ['PATH']}",
+                "OMNIRT_LOCK_DIR": str(self.tools.parent / "locks"),
                 "DOCS_PLAN": "--dry-run --skip-check devices" if block.is_plan else "",
             }
         )
@@ -265,6 +270,8 @@ class Bench:
         yield "/opt/flashtalk-venv/bin/python", sys.executable
         yield "/opt/SoulX-FlashHead", str(CHECKOUTS / "flashhead_ascend")
         yield "/opt/SoulX-FlashTalk", str(CHECKOUTS / "flashtalk_new")
+        yield "/opt/liveact-venv/bin/python", sys.executable
+        yield "/opt/SoulX-LiveAct", str(CHECKOUTS / "liveact_ascend")
         yield "/usr/local/Ascend/ascend-toolkit/set_env.sh", str(self.tools / "set_env.sh")
 
     def load(self, block: Block) -> None:
@@ -314,7 +321,8 @@ def real_report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_every_key_of_the_report_is_explained(real_report: dict[str, Any]) -> None:
     text = (DOCS / "report.md").read_text(encoding="utf-8")
-    keys = {*RunReport.model_fields, *ErrorInfo.model_fields, *ChunkInfo.model_fields, *real_report["timings"]}
+    parts = (RunReport, Check, ErrorInfo, ChunkInfo, DeviceInfo, CompileCacheInfo, ReadAheadInfo, Finding)
+    keys = {key for part in parts for key in part.model_fields} | set(real_report["timings"])
     names = [check["name"] for check in real_report["checks"]]
     keys |= set(names[names.index("file") :])
     keys |= {*real_report["memory"], *real_report["host"], *real_report["versions"], *real_report["artifacts"][0]}
@@ -327,6 +335,33 @@ def test_every_check_before_the_launch_is_named(real_report: dict[str, Any]) -> 
     names = [check["name"] for check in real_report["checks"]]
 
     assert [name for name in names[: names.index("file")] if f"`{name}`" not in text] == []
+
+
+def test_the_checks_that_wait_for_a_plan_are_named_too() -> None:
+    text = (DOCS / "generate.md").read_text(encoding="utf-8")
+
+    assert [name.value for name in CheckName if f"`{name.value}`" not in text] == []
+
+
+def test_every_check_of_doctor_is_explained(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    fake_npu_smi(tools, [Chip(npu=0)])
+    script = tmp_path / "set_env.sh"
+    script.write_text("true\n")
+    settings = {
+        "ASCEND_RT_VISIBLE_DEVICES": "0",
+        "OMNIRT_LOCK_DIR": str(tmp_path / "locks"),
+        "OMNIRT_FLASHHEAD_REPO_PATH": str(CHECKOUTS / "flashhead_ascend"),
+        "OMNIRT_FLASHHEAD_PYTHON": sys.executable,
+        "OMNIRT_FLASHHEAD_ENV_SCRIPT": str(script),
+    }
+    done = omnirt("doctor", "--json", "--deep", "--model", "flashhead", "--backend", "ascend",
+                  env=machine(tools, settings), cwd=tmp_path)  # fmt: skip
+
+    text = (DOCS / "doctor.md").read_text(encoding="utf-8")
+    names = [check["name"] for section in done.json["sections"] for check in section["checks"]]
+    assert {"env_script_sourced", "device_memory", "packages", "torch"} <= set(names), done.stdout
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "report.md"], ids=page_id)
@@ -345,6 +380,7 @@ def test_sample_events_fit_the_schema_and_every_event_is_explained() -> None:
     for line in sample.text.splitlines():
         adapter.validate_json(line)
 
+    assert [stage for stage in events.Stage if f"| `{stage.value}` |" not in text] == []
     for kind in events.BaseEvent.__subclasses__():
         row = re.search(rf"^\| `{kind.model_fields['event'].default}` \|.*$", text, re.MULTILINE)
         assert row is not None, kind

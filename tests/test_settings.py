@@ -91,7 +91,7 @@ def test_paths_are_relative_to_the_place_that_names_them(tmp_path: Path) -> None
     ("text", "message"),
     [
         ("config:\n  sede: 1\n", r"request.yaml:2: unknown key `sede`"),
-        ("model: x\nmodel: y\n", r"request.yaml:2: `model` is set twice \(first in line 1\)"),
+        ("model: x\nmodel: y\n", r"request.yaml:2:1: `model` is set twice \(first in line 1\)"),
         ("config:\n\tseed: 1\n", r"request.yaml:2"),
         ("config:\n  seed: [1\n", r"request.yaml:3"),
         ("config:\n  seed: many\n", r"request.yaml:2: `config.seed`"),

@@ -60,7 +60,10 @@ def describe(model_id: str) -> dict[str, Any]:
         "knobs": {name: card.knobs.get(name, "") for name in adapter.knobs()},
         "presets": {name: preset.summary for name, preset in card.presets.items()},
         "processes": card.processes.model_dump(mode="json"),
-        "memory": [{**row.model_dump(mode="json", exclude_none=True), "figure": row.figure} for row in card.memory],
+        "memory": [
+            {**row.model_dump(mode="json", exclude_none=True), "figure": row.figure(card.usual_size)}
+            for row in card.memory
+        ],
         "timing": [row.model_dump(mode="json", exclude_none=True) for row in card.timing],
         "script": info.script,
     }

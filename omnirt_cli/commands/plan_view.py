@@ -11,6 +11,7 @@ from omnirt_cli.checks import Check, CheckStatus
 from omnirt_cli.cli_options import RequestFlags
 from omnirt_cli.draft import Draft, plan_document
 from omnirt_cli.placement import foresee_draft
+from omnirt_cli.plan import EarlierDocument
 from omnirt_cli.planner import draft_plan
 from omnirt_cli.settings import Surroundings
 
@@ -57,6 +58,9 @@ def _print_plan(draft: Draft) -> None:
         console.say(f"env    {name}={shlex.quote(value)}")
     if plan.env_script:
         console.say(f"source {plan.env_script}")
+    for step in plan.earlier:
+        console.say(f"first  {shlex.join(step.argv)}")
+        console.say(f"       {_told(step)}")
     console.say(f"run    {shlex.join(plan.argv)}")
     if plan.expected:
         expected = plan.expected
@@ -70,6 +74,13 @@ def _print_plan(draft: Draft) -> None:
         console.say(f"knob   {name} = {value}  ({plan.sources.get(name)}{carrier})")
     for warning in plan.warnings:
         console.tell(f"warning: {warning}")
+
+
+def _told(step: EarlierDocument) -> str:
+    """What a step before the script is for, and when it is left out."""
+    where = f"device {step.device}" if step.device else "the run's first device"
+    kept = f", unless {', '.join(step.makes)} is kept from an earlier run" if step.makes else ""
+    return f"{step.name}, on {where}{kept}"
 
 
 def check_line(check: Check) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from omnirt_cli import bounded, host_memory
-from omnirt_cli.checks import Check, failed, passed, skipped, warned
+from omnirt_cli.checks import Check, CheckStatus, failed, passed, skipped, warned
 from omnirt_cli.devices.leases import LeaseDirectory
 from omnirt_cli.doctor.examination import Section
 from omnirt_cli.errors import OmniRTError
@@ -18,6 +18,7 @@ from omnirt_cli.runs.place import DataPlace
 from omnirt_cli.settings import Surroundings
 
 _MEDIA_TIMEOUT_S = 30.0
+_WAV_IN_MP4 = "wav_in_mp4"
 _LITTLE_ROOM = 2 << 30
 """Below this a long video and its temporary copies may not fit; the disk check of a run counts exactly."""
 _LITTLE_MEMORY = 4 << 30
@@ -25,22 +26,24 @@ _LITTLE_MEMORY = 4 << 30
 
 def look_at_machine(around: Surroundings, output: Path) -> Section:
     """Look at everything; nothing here takes more than a second or two."""
+    ffmpeg = _ffmpeg()
+    usable = ffmpeg.status is CheckStatus.PASSED
     checks: list[Callable[[], Check]] = [
-        _ffmpeg,
-        _wav_in_mp4,
+        lambda: _wav_in_mp4() if usable else skipped(_WAV_IN_MP4, "ffmpeg cannot be used"),
         lambda: _room(output),
         _memory,
         lambda: _leases(around),
         _run_store,
     ]
-    return Section(title="machine", checks=[check() for check in checks])
+    return Section(title="machine", checks=[ffmpeg, *(check() for check in checks)])
 
 
 def _ffmpeg() -> Check:
-    from omnirt_cli.media.tools import ffmpeg_version, find_tool
+    from omnirt_cli.media.tool_versions import require_tools
+    from omnirt_cli.media.tools import ffmpeg_version, find_tool, tool_version
 
     try:
-        find_tool("ffprobe")
+        require_tools(tool_version)
         version = ffmpeg_version()
         encoders = _said(find_tool("ffmpeg"), "-hide_banner", "-encoders")
     except OmniRTError as error:
@@ -59,11 +62,7 @@ def _wav_in_mp4() -> Check:
     """Whether this ffmpeg copies WAV into MP4, as the oldest FlashTalk script asks of it."""
     from omnirt_cli.media.tools import find_tool
 
-    name = "wav_in_mp4"
-    try:
-        ffmpeg = find_tool("ffmpeg")
-    except OmniRTError:
-        return skipped(name, "there is no ffmpeg")
+    ffmpeg = find_tool("ffmpeg")
     with tempfile.TemporaryDirectory(prefix="omnirt-doctor-") as folder:
         target = Path(folder, "copy.mp4")
         _said(
@@ -73,9 +72,9 @@ def _wav_in_mp4() -> Check:
         _said(ffmpeg, "-v", "error", "-i", str(Path(folder, "tone.wav")), "-c", "copy", str(target))
         able = target.is_file() and target.stat().st_size > 0
     if able:
-        return passed(name, detail="this ffmpeg copies WAV into MP4")
+        return passed(_WAV_IN_MP4, detail="this ffmpeg copies WAV into MP4")
     return warned(
-        name,
+        _WAV_IN_MP4,
         detail="this ffmpeg cannot copy WAV into MP4, which loses the video of a checkout that is run by hand",
         hint="OmniRT works around it; ffmpeg 7 and later can",
     )

@@ -34,8 +34,10 @@ CONTAINERS = (
 sequences) or that take anything for media (raw PCM) are left out."""
 
 PROBE_TIMEOUT_S = 30.0
+VERSION_TIMEOUT_S = 10.0
+"""How long a tool may take to say its version: the first start from a network disk takes seconds, a hang for ever."""
 
-_HINT = "install ffmpeg (Debian, Ubuntu: `apt-get install ffmpeg`; macOS: `brew install ffmpeg`) and check PATH"
+INSTALL_HINT = "install ffmpeg (Debian, Ubuntu: `apt-get install ffmpeg`; macOS: `brew install ffmpeg`) and check PATH"
 
 
 def find_tool(name: str) -> str:
@@ -46,7 +48,7 @@ def find_tool(name: str) -> str:
     """
     found = shutil.which(name)
     if found is None:
-        raise InputMissingError(f"{name} is not on PATH", hint=_HINT)
+        raise InputMissingError(f"{name} is not on PATH", hint=INSTALL_HINT)
     return os.path.abspath(found)  # noqa: PTH100  # Path.resolve would follow the link and change the program's name
 
 
@@ -56,10 +58,23 @@ def ffmpeg_version() -> str:
     Raises:
         InputMissingError: ffmpeg is not there, or does not run.
     """
-    outcome = run([find_tool("ffmpeg"), "-version"], timeout_s=PROBE_TIMEOUT_S)
-    found = re.match(rb"ffmpeg version (\S+)", outcome.stdout)
+    return tool_version("ffmpeg")
+
+
+def tool_version(name: str) -> str:
+    """The version that `ffmpeg` or `ffprobe` names itself by.
+
+    Raises:
+        InputMissingError: It is not there, or does not run.
+    """
+    tool = find_tool(name)
+    try:
+        outcome = run([tool, "-version"], timeout_s=VERSION_TIMEOUT_S)
+    except OSError as error:
+        raise InputMissingError(f"{tool} cannot be started: {error.strerror}", hint=INSTALL_HINT) from error
+    found = re.match(rb"%b version (\S+)" % name.encode(), outcome.stdout)
     if found is None:
-        raise InputMissingError(f"ffmpeg does not run: {outcome.last_words()}", hint=_HINT)
+        raise InputMissingError(f"{tool} does not run: {outcome.last_words()}", hint=INSTALL_HINT)
     return found[1].decode("utf-8", "replace")
 
 
@@ -132,6 +147,8 @@ class Tool:
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
+        self._left = contextlib.ExitStack()
+        self._left.enter_context(bounded.ending_with_us(self._process))
         self.stdout: IO[bytes] = self._process.stdout
         self._said = _Tail(self._process.stderr)
         self._timed_out = False
@@ -152,9 +169,8 @@ class Tool:
         return self._outcome(b"")
 
     def kill(self) -> None:
-        """End it now; harmless when it has ended already."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        """End it now, and its children with it; harmless when it has ended already."""
+        bounded.kill(self._process)
 
     def __enter__(self) -> Tool:
         return self
@@ -166,6 +182,7 @@ class Tool:
         if self._process.poll() is None:
             self.kill()
         self._process.wait()
+        self._left.close()
         self._said.join()
         self.stdout.close()
 

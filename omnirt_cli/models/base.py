@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -145,7 +145,9 @@ class EarlierStep:
         device: The id of the device it runs on; None for the first of the run's.
         makes: Absolute paths that it leaves. Where all are there and can be trusted, it is not run again.
         always: Run it all the same.
-        record: Absolute path in the user's cache, where OmniRT notes that what it made is whole; None where nothing is.
+        record: Absolute path in the user's cache; OmniRT notes in files of this name, one a machine, that what the step
+            made is whole. None where nothing is kept.
+        memory_hint: What to do where its device has too little memory.
     """
 
     name: str
@@ -156,6 +158,7 @@ class EarlierStep:
     makes: tuple[Path, ...] = ()
     always: bool = False
     record: Path | None = None
+    memory_hint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -347,6 +350,15 @@ class ModelAdapter(ABC):
     def held_frames(self, generated: int, geometry: Geometry) -> int:  # noqa: ARG002
         """How many of the generated frames a process holds in host memory at once: the scripts hold them all."""
         return generated
+
+    def device_warnings(
+        self,
+        variant: Variant,  # noqa: ARG002
+        backend: Backend,  # noqa: ARG002
+        names: Sequence[str],  # noqa: ARG002
+    ) -> list[str]:
+        """What may go wrong on the devices of a run, told by the names that the vendor's tool has for them."""
+        return []
 
     # --- what an adapter states -------------------------------------------------------------------
 

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from omnirt_cli.config_data import config_text
-from omnirt_cli.models.base import Variant
 from omnirt_cli.yaml_document import load_yaml
 
 
 class CardPart(BaseModel):
     """Base of the card's parts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Only the whole card is ever validated; validators of its parts are not built.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class PresetCard(CardPart):
@@ -27,9 +27,9 @@ class PresetCard(CardPart):
     knobs: dict[str, Any] = Field(default_factory=dict)
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
-    def for_variant(self, variant: Variant | None) -> Mapping[str, Any]:
-        """The knobs for one variant; the common ones where none is known."""
-        return {**self.knobs, **self.variants.get(variant.name if variant else "", {})}
+    def for_variant(self, name: str | None) -> Mapping[str, Any]:
+        """The knobs for the variant of that name; the common ones where none is known."""
+        return {**self.knobs, **self.variants.get(name or "", {})}
 
 
 class FigureKind(str, Enum):
@@ -94,13 +94,24 @@ class MemoryRow(Row):
             raise ValueError(f"{self.mode}: give per_device_gib or aggregate_gib, not both")
         return self
 
-    @property
-    def figure(self) -> str:
-        """The need in words, e.g. `60 GiB on each device`."""
+    def per_device_at(self, width: int, height: int, processes: int) -> float | None:
+        """GiB on each device for a picture of this size; None where only a sum is known."""
+        if self.per_device_gib is None:
+            return None
+        return self.per_device_gib + self._shared_gib(width, height) / min(processes, self.most_processes or processes)
+
+    def _shared_gib(self, width: int, height: int) -> float:
+        return self.shared_bytes_per_pixel * width * height / 2**30
+
+    def figure(self, size: tuple[int, int]) -> str:
+        """The need in words, e.g. `60 GiB on each device`; what grows with the picture is told for one size."""
         if self.per_device_gib is None:
             return f"{self.aggregate_gib:g} GiB in all"
-        shared = f", and {self.shared_bytes_per_pixel / 1000:g} kB a pixel split between the processes"
-        return f"{self.per_device_gib:g} GiB on each device" + (shared if self.shared_bytes_per_pixel else "")
+        each = f"{self.per_device_gib:g} GiB on each device"
+        if not self.shared_bytes_per_pixel:
+            return each
+        width, height = size
+        return f"{each}, and {self._shared_gib(*size):.1f} GiB split between the processes at {width}*{height}"
 
 
 class HostRow(Row):
@@ -141,6 +152,7 @@ class CheckpointFile(Row):
     Attributes:
         file: Path inside the folder.
         folder: `ckpt_dir`, `wav2vec_dir`, or a knob that names a folder (the checkpoint's where it is not set).
+        itself: The knob in `folder` names the file itself, and where it is not set there is none.
         instead: Files that together do the same; then this one may be missing.
         size: Exact, bytes.
         least: Where no exact size was published: smaller than this is certainly not whole, bytes.
@@ -148,6 +160,7 @@ class CheckpointFile(Row):
 
     file: str
     folder: str = "ckpt_dir"
+    itself: bool = False
     instead: list[str] = Field(default_factory=list)
     size: int | None = Field(default=None, ge=1)
     least: int | None = Field(default=None, ge=1)
@@ -172,11 +185,16 @@ class ProcessesCard(CardPart):
 
 
 class ModelCard(CardPart):
-    """The whole card."""
+    """The whole card.
+
+    Attributes:
+        usual_size: Width and height that the model is mostly run at; figures that depend on it are told for it.
+    """
 
     id: str
     summary: str
     inputs: dict[str, str]
+    usual_size: tuple[int, int]
     processes: ProcessesCard
     knobs: dict[str, str]
     presets: dict[str, PresetCard]

@@ -8,7 +8,7 @@ it encodes the prompts in a step of their own.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,6 +45,10 @@ from omnirt_cli.models.soulx_script import (
 from omnirt_cli.request import SIZE
 
 _TEXT_SCRIPT = "prepare_text_cache.py"
+_TEXT_MEMORY_HINT = (
+    "T5 needs about 11 GiB there: choose another of the run's devices with --text-cache-visible-devices, "
+    "or let it compute on the host with --text-cache-device cpu"
+)
 _PROFILE_VARIABLE = "LIVEACT_STAGE_PROFILE"
 _ADAPTED_FLAGS = frozenset({"--sample_steps", "--ring_degree", "--rank0_t5_only"})
 
@@ -248,6 +252,10 @@ class LiveActAdapter(SoulXScriptAdapter):
         """See base."""
         return rules.process_fault(processes, request, self.geometry(request.checkout, request.knobs))
 
+    def device_warnings(self, variant: Variant, backend: Backend, names: Sequence[str]) -> list[str]:
+        """See base."""
+        return rules.device_warnings(variant, backend, names)
+
     def audio_plan(
         self,
         variant: Variant,  # noqa: ARG002
@@ -318,6 +326,7 @@ class LiveActAdapter(SoulXScriptAdapter):
             makes=listed.context_files,
             always=again,
             record=listed.record,
+            memory_hint=_TEXT_MEMORY_HINT,
         )
         return (step,)
 

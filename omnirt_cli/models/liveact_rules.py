@@ -6,9 +6,10 @@ Sources: generate.py and model_liveact/model_memory_sp.py at ac8579b, and for th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
-from omnirt_cli.models.base import Backend, Geometry, KnobValue, ScriptRequest
+from omnirt_cli.models.base import Backend, Geometry, KnobValue, ScriptRequest, Variant
 from omnirt_cli.models.knob_values import knob_value, require, require_multiple, spelled
 from omnirt_cli.models.liveact_audio import LATENTS
 
@@ -17,6 +18,7 @@ PUBLIC, ASCEND = "public", "ascend"
 _PIXEL_STEP = 16
 _HEADS = 40
 _MOST_PUBLIC = 2
+_HOPPER = re.compile(r"\bG?H(?:20|100|200|800)\b")
 
 _CONTRADICTIONS = (
     ("fast_export", "disable_fast_export", "one switches on what the other switches off"),
@@ -119,3 +121,13 @@ def warnings(request: ScriptRequest) -> list[str]:
             "leave out --disable-text-cache-prepare or --no-rank0-t5-only if memory runs out"
         )
     return found
+
+
+def device_warnings(variant: Variant, backend: Backend, names: Sequence[str]) -> list[str]:
+    """The public code for two devices calls SageAttention's FP8 kernels for SM90 whatever it runs on."""
+    others = sorted({name for name in names if not _HOPPER.search(name)})
+    if variant.name != PUBLIC or backend is not Backend.CUDA or len(names) < _MOST_PUBLIC or not others:
+        return []
+    told = f"the {PUBLIC} code for two devices needs Hopper ones (H100, H200, H800, H20, GH200), and these are"
+    advice = "its attention kernels may not start; --nproc-per-node 1 runs elsewhere too"
+    return [f"{told} {', '.join(others)}: {advice}"]

@@ -159,7 +159,11 @@ class SoulXScriptAdapter(ModelAdapter):
     def presets(self, checkout: CheckoutFacts | None, variant: Variant | None) -> tuple[Preset, ...]:
         """See base."""
         return tuple(
-            Preset(name, preset.summary, self._settable(preset.for_variant(variant), checkout, variant))
+            Preset(
+                name,
+                preset.summary,
+                self._settable(preset.for_variant(variant.name if variant else None), checkout, variant),
+            )
             for name, preset in self.card.presets.items()
         )
 
@@ -477,7 +481,7 @@ def _shown(value: Any) -> str:
 
 # --- the log --------------------------------------------------------------------------------------
 
-_SECONDS = rb"(?P<seconds>\d+(?:\.\d+)?(?:e-?\d+)?)s"
+_SECONDS = rb"(?P<seconds>-?\d+(?:\.\d+)?(?:e-?\d+)?)s"
 
 LOG_RULES = (
     LogRule(MarkKind.DEVICE, b" device=", re.compile(rb"rank=(?P<index>\d+) device=(?P<device>[\w:]+)")),

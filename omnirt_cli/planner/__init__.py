@@ -11,7 +11,7 @@ from typing import Any
 
 from omnirt_cli.draft import Draft, expected_info
 from omnirt_cli.errors import UsageError
-from omnirt_cli.inputs import InputLooks, start_looking
+from omnirt_cli.inputs import InputLooks, Look, start_looking
 from omnirt_cli.models import registry
 from omnirt_cli.output_paths import scratch_place
 from omnirt_cli.plan import Limits, Plan, PublishOptions, VerifyOptions
@@ -76,15 +76,20 @@ def _asked(planning: Planning) -> dict[str, Any]:
 def _look_around(planning: Planning) -> None:
     draft = planning.draft
     run = draft.checks.run
+    tools = Look(_look_at_tools)
     run(CheckName.REQUEST, lambda: _choose_model(planning))
     known = draft.adapter is not None
     if known:
         run(CheckName.CONFIG, lambda: _resolve_settings(planning))
-    run(CheckName.FFMPEG, lambda: _find_tools(planning))
+    able = run(CheckName.FFMPEG, lambda: _require_tools(planning, tools))
     if known:
         _look_at_machine(planning)
     draft.portrait = run(CheckName.IMAGE, planning.looks.portrait)
-    draft.speech = run(CheckName.AUDIO, planning.looks.speech)
+    if able:
+        draft.speech = run(CheckName.AUDIO, planning.looks.speech)
+    else:
+        # A tool that hangs would blame the recording, and take minutes to do so.
+        draft.checks.cannot_run(CheckName.AUDIO, "ffmpeg and ffprobe are needed to look at it")
     if known:
         run(CheckName.OUTPUT, lambda: choose_output(planning))
 
@@ -115,13 +120,20 @@ def _resolve_settings(planning: Planning) -> None:
     refuse_foreign_knobs(planning)
 
 
-def _find_tools(planning: Planning) -> None:
-    from omnirt_cli.media.tools import find_tool, require_h264_encoder
+def _look_at_tools() -> bool:
+    from omnirt_cli.media.tool_versions import require_tools
 
-    find_tool("ffmpeg")
-    find_tool("ffprobe")
+    require_tools()
+    return True
+
+
+def _require_tools(planning: Planning, tools: Look[bool]) -> bool:
+    from omnirt_cli.media.tools import require_h264_encoder
+
+    able = tools.result()
     if planning.get("executor") == ExecutorChoice.DRIVER.value:
         require_h264_encoder()
+    return able
 
 
 # What is decided

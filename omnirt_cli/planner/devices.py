@@ -8,6 +8,7 @@ from omnirt_cli.devices.selection import DeviceRequest
 from omnirt_cli.devices.visibility import Visibility, resolve_visibility
 from omnirt_cli.errors import DevicesUnavailableError, OmniRTError, UsageError
 from omnirt_cli.inputs import Look
+from omnirt_cli.memory_budget import device_need
 from omnirt_cli.models.base import Backend, ScriptCall
 from omnirt_cli.planner.planning import Planning
 from omnirt_cli.preflight import CheckName
@@ -63,6 +64,7 @@ def _take_inventory(planning: Planning, look: Look[Inventory]) -> None:
         )
     if inventory.problem:
         planning.draft.checks.warn(CheckName.DEVICES, inventory.problem)
+        planning.draft.warnings.append(f"devices: {inventory.problem}")
 
 
 def _resolve_visibility(planning: Planning) -> None:
@@ -95,12 +97,14 @@ def _known_or_named(device_id: str, inventory: Inventory | None, visibility: Vis
     return found or Device(device_id, f"{visibility.kind.value}-{device_id}")
 
 
-def roomiest_first(planning: Planning) -> tuple[Device, ...]:
-    """The devices that the run may see: as they were named, else those with the most free memory first."""
+def to_be_had(planning: Planning) -> tuple[Device, ...]:
+    """The devices that the run could get now: as they were named, else those with the most free memory first."""
     found = candidates(planning)
-    if named_by_user(planning):
-        return found
-    return tuple(sorted(found, key=lambda device: -(device.free_gib or 0.0)))
+    return found if named_by_user(planning) else _roomiest_first(_not_leased(planning, found) or found)
+
+
+def _roomiest_first(devices: tuple[Device, ...]) -> tuple[Device, ...]:
+    return tuple(sorted(devices, key=lambda device: -(device.free_gib or 0.0)))
 
 
 def device_count_asked(planning: Planning) -> int | None:
@@ -123,7 +127,22 @@ def most_devices(planning: Planning) -> int | None:
         return asked
     if named_by_user(planning):
         return len(found)
-    return len(_not_leased(planning, found) or found) or None
+    return _with_room(planning, _not_leased(planning, found) or found) or None
+
+
+def _with_room(planning: Planning, devices: tuple[Device, ...]) -> int:
+    """How many of these have the memory for this run together; all of them where none has, or nobody can tell."""
+    draft = planning.draft
+    if draft.checkout is None or draft.checkout.miniature or draft.geometry is None or draft.backend is None:
+        return len(devices)
+    roomy = _roomiest_first(devices)
+    for count in range(len(roomy), 0, -1):
+        need = device_need(planning.adapter, draft.backend, draft.config, draft.geometry, count)
+        if need is None or need.aggregate:
+            break
+        if all(device.free_gib is None or device.free_gib >= need.gib for device in roomy[:count]):
+            return count
+    return len(devices)
 
 
 def _not_leased(planning: Planning, devices: tuple[Device, ...]) -> tuple[Device, ...]:
@@ -141,11 +160,13 @@ def request_devices(planning: Planning, processes: int) -> DeviceRequest | None:
     """What the run asks for; None on the CPU and where no device can be told from another.
 
     Raises:
-        DevicesUnavailableError: There are fewer devices than processes.
+        DevicesUnavailableError: There are fewer devices than processes, or none can be chosen because none is known.
     """
     draft = planning.draft
     assert draft.backend is not None
     found = candidates(planning)
+    if not found and device_count_asked(planning) is not None and draft.backend is not Backend.CPU:
+        raise _cannot_choose(planning)
     if draft.backend is Backend.CPU or not found:
         return None
     named = named_by_user(planning)
@@ -170,6 +191,15 @@ def refuse_other_device(planning: Planning, call: ScriptCall) -> None:
             f"the {step.name} step wants device {step.device}, which is not named among the run's own",
             hint=f"name it with the others, e.g. --visible-devices {','.join(sorted({*ids, step.device}))}",
         )
+
+
+def _cannot_choose(planning: Planning) -> DevicesUnavailableError:
+    inventory = planning.draft.inventory
+    why = f": {inventory.problem}" if inventory and inventory.problem else ""
+    return DevicesUnavailableError(
+        f"--devices {planning.get('devices')}: which devices there are cannot be told{why}",
+        hint="name them with --visible-devices",
+    )
 
 
 def _too_few(processes: int, wanted: int, found: tuple[Device, ...], *, named: bool) -> DevicesUnavailableError:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from omnirt_cli.errors import UsageError
-from omnirt_cli.memory_budget import fitting_mode
 from omnirt_cli.models.base import MODEL_DEFAULT, Carrier, KnobValue
-from omnirt_cli.planner.devices import roomiest_first
+from omnirt_cli.planner.low_vram import mode_that_fits
 from omnirt_cli.planner.planning import Planning
 from omnirt_cli.request import Config, Panel, PresetChoice, option_facts
 
@@ -49,20 +48,19 @@ def refuse_foreign_knobs(planning: Planning) -> None:
 def resolve_knobs(planning: Planning) -> dict[str, KnobValue]:
     """The knobs of this run, each with its source and its carrier."""
     adapter = planning.adapter
-    checkout, variant, backend = planning.facts()
+    checkout, variant, _ = planning.facts()
     preset_name = planning.get("preset") or DEFAULT_PRESET
     presets = {preset.name: preset for preset in adapter.presets(checkout, variant)}
     preset = presets[preset_name].knobs if preset_name in presets else {}
-    if preset_name == LOW_VRAM:
-        preset = _mode_that_fits(planning, preset)
-    defaults = adapter.defaults(checkout, variant, backend)
-    return _with_preset(planning, preset, f"preset {preset_name}", defaults)
+    if preset_name == LOW_VRAM and not checkout.miniature:
+        preset = mode_that_fits(planning, preset, with_preset)
+    return with_preset(planning, preset, f"preset {preset_name}")
 
 
-def _with_preset(
-    planning: Planning, preset: Mapping[str, Any], source: str, defaults: Mapping[str, Any]
-) -> dict[str, KnobValue]:
-    checkout, variant, _ = planning.facts()
+def with_preset(planning: Planning, preset: Mapping[str, Any], source: str) -> dict[str, KnobValue]:
+    """The knobs with these values where nobody said otherwise."""
+    checkout, variant, backend = planning.facts()
+    defaults = planning.adapter.defaults(checkout, variant, backend)
     knobs = {}
     for name in planning.adapter.knobs():
         if planning.get(name) is not None:
@@ -73,28 +71,6 @@ def _with_preset(
             value, where = defaults.get(name), MODEL_DEFAULT
         knobs[name] = KnobValue(value, where, planning.adapter.carrier(name, checkout, variant))
     return knobs
-
-
-def _mode_that_fits(planning: Planning, preset: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What `low-vram` sets here: the best mode that fits the devices' free memory and that the checkout supports."""
-    adapter = planning.adapter
-    checkout, variant, backend = planning.facts()
-    if checkout.miniature:
-        return preset
-    without = _with_preset(planning, {}, "", adapter.defaults(checkout, variant, backend))
-    choice = fitting_mode(
-        adapter,
-        backend,
-        without,
-        adapter.geometry(checkout, _with_preset(planning, preset, "", adapter.defaults(checkout, variant, backend))),
-        devices=roomiest_first(planning),
-        processes=planning.get("nproc_per_node") or 1,
-        can_set=lambda knob: planning.get(knob) is None and adapter.can_set(knob, checkout, variant),
-        preset=preset,
-    )
-    if choice.warning:
-        planning.draft.warnings.append(f"--preset {LOW_VRAM}: {choice.warning}")
-    return choice.knobs
 
 
 def refuse_private_knobs(planning: Planning) -> None:

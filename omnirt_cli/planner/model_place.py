@@ -41,14 +41,26 @@ def _see_checkpoint(planning: Planning) -> None:
     _refuse_no_folder("ckpt_dir", planning.draft.ckpt_dir)
     for files in planning.draft.weights:
         if files.name != "wav2vec_dir":
-            require_whole(files)
+            _require_whole(planning, CheckName.CHECKPOINT, files)
 
 
 def _see_wav2vec(planning: Planning) -> None:
     _refuse_no_folder("wav2vec_dir", planning.draft.wav2vec_dir)
     for files in planning.draft.weights:
         if files.name == "wav2vec_dir":
-            require_whole(files)
+            _require_whole(planning, CheckName.WAV2VEC, files)
+
+
+def _require_whole(planning: Planning, name: CheckName, files: FileSet) -> None:
+    """An unknown adaptation may keep its weights otherwise: there, what is missing is only told."""
+    variant = planning.draft.variant
+    try:
+        require_whole(files)
+    except InputMissingError as error:
+        if variant is None or variant.recognised:
+            raise
+        planning.draft.checks.warn(name, error.message)
+        planning.draft.warnings.append(error.message)
 
 
 def _file_sets(planning: Planning) -> tuple[FileSet, ...]:

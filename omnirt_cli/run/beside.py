@@ -1,25 +1,26 @@
 """What goes on beside a launch while the model loads: weights are read ahead, inputs hashed, the portrait's face found.
 
-None of it may delay the launch or fail a run. The work is done in threads; what it found is taken over in the engine's
-thread, by `tick` and `stop`.
+None of it may delay the launch or fail a run: it begins when the child runs, in a thread of low priority, and imports
+what it needs there. What it found is taken over in the engine's thread, by `tick` and `stop`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
+from typing import TYPE_CHECKING
 
-from omnirt_cli import host_memory
 from omnirt_cli.checks import Check, CheckStatus, skipped
 from omnirt_cli.errors import OmniRTError
 from omnirt_cli.plan import Plan
-from omnirt_cli.portrait_check import NAME as PORTRAIT
-from omnirt_cli.portrait_check import check_faces, framing
 from omnirt_cli.report import ReadAheadInfo
-from omnirt_cli.run import reporting
-from omnirt_cli.run.compile_cache import default_root, prune_compile_caches
-from omnirt_cli.run.read_ahead import ReadAhead, WeightFolder, plan_read_ahead
 from omnirt_cli.run.recorder import Recorder
-from omnirt_cli.runs.notes import note_started
+
+if TYPE_CHECKING:
+    from omnirt_cli.run.read_ahead import ReadAhead
+
+_NICENESS = 10
 
 
 class Beside:
@@ -30,14 +31,14 @@ class Beside:
         self._recorder = recorder
         self._found: list[str] = []
         self._portrait: Check | None = None
+        self._reading = threading.Lock()
         self._ahead: ReadAhead | None = None
-        self._thread = threading.Thread(target=self._work, name="beside", daemon=True)
+        self._loaded = False
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin, in the background."""
-        if self._plan.read_ahead and self._plan.weights:
-            free = host_memory.available().bytes or 0
-            self._ahead = ReadAhead.start(plan_read_ahead(map(WeightFolder.of, self._plan.weights), free))
+        self._thread = threading.Thread(target=self._work, name="beside", daemon=True)
         self._thread.start()
 
     def tick(self) -> None:
@@ -53,9 +54,12 @@ class Beside:
 
     def model_loaded(self) -> None:
         """Nothing more need be read ahead."""
-        if self._ahead is None:
+        with self._reading:
+            self._loaded = True
+            ahead, self._ahead = self._ahead, None
+        if ahead is None:
             return
-        facts, self._ahead = self._ahead.stop(), None
+        facts = ahead.stop()
         self._recorder.report.read_ahead = ReadAheadInfo(
             files=facts.files,
             bytes=facts.read_bytes,
@@ -66,23 +70,55 @@ class Beside:
 
     def stop(self) -> None:
         """Wait for the end of it, and take over what is left."""
+        if self._thread is None:
+            return
         self.model_loaded()
         self._thread.join()
         self.tick()
 
     def _work(self) -> None:
+        # The child and the engine come first; Linux has a priority for each thread.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        self._read_ahead()
+        from omnirt_cli.run import reporting
+        from omnirt_cli.run.compile_cache import default_root, prune_compile_caches
+        from omnirt_cli.runs.notes import note_started
+
         plan, report = self._plan, self._recorder.report
         warning = note_started(report, plan.outputs.report, plan.outputs.log)
         if warning:
             self._found.append(warning)
         reporting.add_slow_facts(report, plan)
+        _preload()
         self._portrait = self._look_at_portrait()
         prune_compile_caches(default_root())
 
+    def _read_ahead(self) -> None:
+        if not (self._plan.read_ahead and self._plan.weights):
+            return
+        from omnirt_cli import host_memory
+        from omnirt_cli.run.read_ahead import ReadAhead, WeightFolder, plan_read_ahead
+
+        free = host_memory.available().bytes or 0
+        stretches = plan_read_ahead(map(WeightFolder.of, self._plan.weights), free)
+        with self._reading:
+            if not self._loaded:
+                self._ahead = ReadAhead.start(stretches)
+
     def _look_at_portrait(self) -> Check:
-        if PORTRAIT in self._plan.skipped_checks:
-            return skipped(PORTRAIT, "left out by --skip-check")
+        from omnirt_cli.portrait_check import NAME, check_faces, framing
+
+        if NAME in self._plan.skipped_checks:
+            return skipped(NAME, "left out by --skip-check")
         try:
             return check_faces(self._plan.portrait, framing(self._plan.geometry, self._plan.config.get("face_crop")))
         except (OmniRTError, OSError) as error:
-            return skipped(PORTRAIT, f"faces could not be looked for: {error}")
+            return skipped(NAME, f"faces could not be looked for: {error}")
+
+
+def _preload() -> None:
+    """Import what the run's end needs, while there is time to spare."""
+    import omnirt_cli.run.diagnosis
+    import omnirt_cli.run.publish
+    import omnirt_cli.runs.history  # noqa: F401

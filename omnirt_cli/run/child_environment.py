@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from launchers.command import Launcher
 from launchers.env_script import capture_env_script
 from launchers.environment import compose_environment
 from launchers.errors import EnvScriptFailedError, EnvScriptUnreadableError, ProgramMissingError
@@ -20,6 +21,7 @@ from omnirt_cli.run.recorder import Recorder
 from omnirt_cli.run.run_log import RunLog
 from omnirt_cli.secrets import without_secrets
 
+TORCHRUN_LOGS = ".torchrun"
 _OWN_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -37,7 +39,7 @@ def child_environment(plan: Plan, recorder: Recorder, cancel: CancelToken, log: 
         visibility=VARIABLES.get(plan.backend),
         own_roots=(_OWN_ROOT,),
         script_env=_source(plan.env_script, base, recorder, cancel, log) if plan.env_script else None,
-        overlay={**plan.env, RUN_MARK: plan.run_id},
+        overlay={**plan.env, **_launcher_env(plan), RUN_MARK: plan.run_id},
         user=plan.user_env,
     )
     cache = _compile_cache(plan, composed.env, recorder)
@@ -45,6 +47,13 @@ def child_environment(plan: Plan, recorder: Recorder, cancel: CancelToken, log: 
     assert command is not None
     command.env = without_secrets({**composed.assigned, **cache})
     return {**composed.env, **cache}
+
+
+def _launcher_env(plan: Plan) -> dict[str, str]:
+    """Where torchrun makes the directory for logs that nobody asked for: in the scratch, with which it goes."""
+    if plan.launch.launcher is not Launcher.TORCHRUN:
+        return {}
+    return {"PET_LOG_DIR": str(plan.scratch / TORCHRUN_LOGS)}
 
 
 def _compile_cache(plan: Plan, env: Mapping[str, str], recorder: Recorder) -> Mapping[str, str]:

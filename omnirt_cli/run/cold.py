@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from launchers.command import Launcher
 from launchers.process import Done, ExitStatus, GuardedProcess, GuardLost, ProcessSpec
@@ -31,7 +31,6 @@ from omnirt_cli.run.recorder import Recorder
 from omnirt_cli.run.timings import TimingBuilder
 
 if TYPE_CHECKING:
-    from omnirt_cli.run.beside import Beside
     from omnirt_cli.run.failure import Failure
 
 LOADING_STALL_S = 1800.0
@@ -68,6 +67,19 @@ class ColdLaunch:
     stage: Stage = Stage.LAUNCH
     detail: str | None = None
     umask: int | None = None
+
+
+class Companion(Protocol):
+    """What goes on beside a launch; called in the loop's thread, and never waited for."""
+
+    def start(self) -> None:
+        """The child runs."""
+
+    def tick(self) -> None:
+        """A second or less has passed."""
+
+    def model_loaded(self) -> None:
+        """The script begins with its first chunk."""
 
 
 class StopReason(str, Enum):
@@ -118,7 +130,7 @@ class ColdRun:
         *,
         log: BinaryIO,
         lock_fds: tuple[int, ...] = (),
-        beside: Beside | None = None,
+        beside: Companion | None = None,
     ) -> None:
         self._plan = plan
         self._recorder = recorder
@@ -158,6 +170,8 @@ class ColdRun:
         process = GuardedProcess.start(self._spec, grace_s=self._plan.limits.grace_s, pass_fds=self._lock_fds)
         try:
             self._timings.spawned(began)
+            if self._beside is not None:
+                self._beside.start()
             self._last_output = began
             self._watch(process)
         finally:

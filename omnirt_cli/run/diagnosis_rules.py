@@ -39,30 +39,33 @@ Rule = Callable[[Case], "Finding | None"]
 
 def modes_that_fit(case: Case) -> Finding | None:
     """A device's memory was exhausted; names the ways of running that need less."""
-    if case.code != "out_of_device_memory" or case.card is None:
+    # Not by a step before the script, which does not hold the model.
+    in_script = "denoise_loop_ms" in case.report.timings
+    if case.code != "out_of_device_memory" or case.card is None or not in_script:
         return None
     rows = [row for row in case.card.memory if row.backend == case.report.backend and row.per_device_gib is not None]
     asked = closest(rows, case.report.config_resolved)
+    needs = {row.mode: _need_gib(row, case) for row in rows}
     room = _smallest_room_gib(case)
-    less = [row for row in rows if row.selectable and _needs_less(row, asked, room)]
+    limits = [limit for limit in (needs[asked.mode] if asked else None, room) if limit is not None]
+    less = [row for row in rows if row.selectable and all(needs[row.mode] < limit for limit in limits)]
     what = f"{asked.mode if asked else 'the model'} ran out of memory" + (f" on {room:g} GiB" if room else "")
     why = "what it needs on each device is not published"
     if asked is not None:
-        why = f"it needs about {asked.per_device_gib:g} GiB on each device ({asked.kind.value}: {asked.source})"
+        why = f"it needs about {needs[asked.mode]:.3g} GiB on each device ({asked.kind.value}: {asked.source})"
     do = "No known way of running this model needs less: choose devices with more free memory, or a smaller `--size`."
     if less:
-        do = f"What needs less: {'; '.join(map(_mode, less))}. `--preset low-vram` chooses one that this checkout has."
+        told = "; ".join(f"{row.mode}, {needs[row.mode]:.3g} GiB ({row.kind.value})" for row in less)
+        do = f"What needs less: {told}. `--preset low-vram` chooses one that this checkout has."
     return warning("modes_that_fit", what, why, do)
 
 
-def _needs_less(row: MemoryRow, asked: MemoryRow | None, room: float | None) -> bool:
-    assert row.per_device_gib is not None
-    limits = [limit for limit in (asked.per_device_gib if asked else None, room) if limit is not None]
-    return all(row.per_device_gib < limit for limit in limits)
-
-
-def _mode(row: MemoryRow) -> str:
-    return f"{row.mode}, {row.per_device_gib:g} GiB ({row.kind.value})"
+def _need_gib(row: MemoryRow, case: Case) -> float:
+    """On each device, for this run's picture."""
+    expected, processes = case.report.expected, max(1, len(case.devices))
+    need = row.per_device_at(expected.width, expected.height, processes) if expected else row.per_device_gib
+    assert need is not None
+    return need
 
 
 def _smallest_room_gib(case: Case) -> float | None:

@@ -8,6 +8,7 @@ while it is the one that a step finished: a step that was stopped leaves half a 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -27,6 +28,7 @@ PRIVATE_UMASK = 0o077
 """Of a step: a file that others could have written while it was made is not to be trusted afterwards."""
 
 _RECORD_BYTES = 1 << 16
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -65,7 +67,9 @@ class StepRecord:
             yield cls(None)
             return
         step.record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(step.record, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # A cache may be shared by machines that do not share the files.
+        own = step.record.with_name(f"{step.record.name}.{os.uname().nodename}")
+        descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             while not _locked(descriptor):
                 wait()
@@ -96,6 +100,10 @@ def _locked(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        # On a file system without locks, runs may do the same step at once; each checks what it finds afterwards.
+        if error.errno not in _NO_LOCKS:
+            raise
     return True
 
 

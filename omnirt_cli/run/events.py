@@ -39,7 +39,8 @@ class BaseEvent(BaseModel):
         at_ms: Milliseconds since the run began, monotonic.
     """
 
-    model_config = ConfigDict(frozen=True)
+    # A run tells two events before its launch; the others' validators are built when the first of a kind happens.
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     run_id: str = ""
     sequence: int = 0

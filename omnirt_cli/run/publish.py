@@ -150,6 +150,32 @@ def refuse_invalid(checks: list[Check]) -> None:
         )
 
 
+Fingerprint = tuple[int, int, int]
+"""Which file it is, how long, and when it was last written."""
+
+
+def fingerprint(video: Path) -> Fingerprint | None:
+    """What tells a file from another under its name; None where there is none."""
+    try:
+        facts = video.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def refuse_changed(video: Path, made: Fingerprint | None) -> None:
+    """Raise where the file that was checked is not the one that was made.
+
+    Raises:
+        OutputInvalidError: It was removed, replaced or written to meanwhile.
+    """
+    if made is None or fingerprint(video) != made:
+        raise OutputInvalidError(
+            "the video was removed or replaced while it was checked",
+            hint="find out which program works in the output directory, or choose another --output-dir",
+        )
+
+
 def _told(check: Check) -> str:
     if check.expected is None and check.actual is None:
         return f"{check.name} ({check.detail})" if check.detail else check.name

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from launchers.errors import LaunchError, ProgramMissingError
@@ -29,7 +30,7 @@ from omnirt_cli.errors import (
     RunTimeoutError,
 )
 from omnirt_cli.files import storage_error
-from omnirt_cli.placement import Placement, judge_memory, place
+from omnirt_cli.placement import Placement, device_warnings, judge_memory, place
 from omnirt_cli.plan import Plan
 from omnirt_cli.report import GenerateResult
 from omnirt_cli.request import ExecutorChoice
@@ -192,7 +193,8 @@ class Render:
         report.devices = reporting.devices_info(self.plan, placement.devices)
         memory = judge_memory(self.plan, placement.devices, os.environ)
         report.checks += memory.checks
-        for warning in reporting.warned_checks(memory.checks):
+        told = device_warnings(self.plan, placement.devices)
+        for warning in (*told, *reporting.warned_checks(memory.checks)):
             self.recorder.warn(warning)
         if memory.error is not None:
             raise memory.error
@@ -224,14 +226,14 @@ class Render:
     def _run_earlier(self, scratch: Scratch, placement: Placement, env: dict[str, str]) -> None:
         """The steps before the script, each only where what it makes is not there yet."""
         for step in self.plan.call.earlier:
-            with earlier.StepRecord.of(step, lambda step=step: self._wait_for_step(step)) as record:
+            with earlier.StepRecord.of(step, partial(self._wait_for_step, step)) as record:
                 if earlier.is_done(step, record):
                     continue
                 began = time.monotonic()
                 launch = earlier.launch_of(step, self.plan, env)
                 outcome = self._run(launch, scratch, placement, TimingBuilder())
                 self._note_ending(outcome)
-                reporting.refuse_bad_ending(self.recorder.report, outcome, self._cancelled, step=step.name)
+                reporting.refuse_bad_ending(self.recorder.report, outcome, self._cancelled, step=step)
                 earlier.note_done(step, record)
                 self.timings.earlier(step.name, began, time.monotonic())
 
@@ -259,7 +261,6 @@ class Render:
             devices=plan.visibility.ids or (),
         )
         beside = Beside(plan, self.recorder)
-        beside.start()
         try:
             outcome = self._run(launch, scratch, placement, self.timings, beside)
         finally:
@@ -302,7 +303,11 @@ class Render:
 
     def _cancelled(self) -> CancelledRunError:
         number = self.cancel.signal_number or signal.SIGINT
-        return CancelledRunError(f"cancelled by {signal.Signals(number).name}", signal_number=number)
+        return CancelledRunError(
+            f"cancelled by {signal.Signals(number).name}",
+            signal_number=number,
+            hint="nothing of it is left running; `omnirt runs rerun` repeats it",
+        )
 
     # Its end
 
@@ -341,9 +346,11 @@ class Render:
         self.recorder.enter(Stage.VERIFY)
         with self.cancel.interruptible():
             publish.deliver_picture(plan, scratch, picture, plan.checkout.revision)
+            made = publish.fingerprint(scratch.delivered)
             checks, facts = publish.verify(plan, scratch.delivered)
         report.checks += checks
         publish.refuse_invalid(checks)
+        publish.refuse_changed(scratch.delivered, made)
         self._refuse_if_cancelled()
         publish.put_in_place(scratch.delivered, plan.outputs.video, no_clobber=plan.publish.no_clobber)
         self.timings.published(time.monotonic())
@@ -366,7 +373,7 @@ class Render:
 
     def _finish_part(self, scratch: Scratch) -> Path | None:
         """Make a video with sound of the chunks that were finished; where that fails, their picture is kept alone."""
-        from omnirt_cli.run import partial, publish
+        from omnirt_cli.run import publish, unfinished
 
         self.recorder.enter(Stage.VERIFY)
         plan = self.plan
@@ -374,7 +381,7 @@ class Render:
             plan = replace(plan, verify=replace(plan.verify, mode="fast"))
         try:
             with self.cancel.interruptible_again():
-                part = partial.finish(plan, scratch)
+                part = unfinished.finish(plan, scratch)
         except (OmniRTError, OSError, Interrupted) as problem:
             why = str(problem) or "it was interrupted"
             self.recorder.warn(f"the finished chunks could not be put together with their sound: {why}")
@@ -416,6 +423,7 @@ class Render:
             self.recorder.save()
         except OSError as problem:
             error = error or storage_error(problem, "the report cannot be written")
+            reporting.set_error(report, error)
         self._note_finished()
         self.recorder.finish(error)
         return error

@@ -17,9 +17,15 @@ from omnirt_cli import __version__, host_memory
 from omnirt_cli.checks import Check, CheckStatus
 from omnirt_cli.devices.device import Device
 from omnirt_cli.draft import Draft, plan_document
-from omnirt_cli.errors import CancelledRunError, ModelFailedError, OmniRTError, RunTimeoutError
+from omnirt_cli.errors import (
+    CancelledRunError,
+    ModelFailedError,
+    OmniRTError,
+    OutOfDeviceMemoryError,
+    RunTimeoutError,
+)
 from omnirt_cli.files import storage_error
-from omnirt_cli.models.base import Backend
+from omnirt_cli.models.base import Backend, EarlierStep
 from omnirt_cli.plan import Plan
 from omnirt_cli.report import (
     CheckoutInfo,
@@ -145,13 +151,14 @@ def _memory_limit() -> dict[str, float]:
 def add_slow_facts(report: RunReport, plan: Plan) -> None:
     """Facts that nobody needs before the launch: hashes of the inputs, ffmpeg's version."""
     from omnirt_cli.media.files import sha256_of
-    from omnirt_cli.media.tools import ffmpeg_version, preload
+    from omnirt_cli.media.tool_versions import known_version
+    from omnirt_cli.media.tools import preload
 
     for key, path in (("image", plan.portrait.path), ("audio", plan.speech.path)):
         with contextlib.suppress(OSError):
             report.inputs[key].sha256 = sha256_of(path)
     with contextlib.suppress(OmniRTError):
-        report.versions["ffmpeg"] = ffmpeg_version()
+        report.versions["ffmpeg"] = known_version("ffmpeg")
     preload()
 
 
@@ -161,7 +168,11 @@ def only_mux_failed(outcome: ChildOutcome) -> bool:
 
 
 def refuse_bad_ending(
-    report: RunReport, outcome: ChildOutcome, cancelled: Callable[[], CancelledRunError], *, step: str | None = None
+    report: RunReport,
+    outcome: ChildOutcome,
+    cancelled: Callable[[], CancelledRunError],
+    *,
+    step: EarlierStep | None = None,
 ) -> None:
     """Raise what an ended child stands for; return for a good end.
 
@@ -180,7 +191,8 @@ def refuse_bad_ending(
     if error is None:
         return
     if step is not None:
-        error = type(error)(f"the {step} step: {error.message}", hint=error.hint)
+        hint = step.memory_hint if isinstance(error, OutOfDeviceMemoryError) else None
+        error = type(error)(f"the {step.name} step: {error.message}", hint=hint or error.hint)
     raise _noted(report, error, outcome)
 
 
@@ -214,7 +226,8 @@ def _timed_out(stop: StopReason) -> RunTimeoutError:
     if stop is StopReason.STALL:
         return RunTimeoutError(
             "the script printed nothing for longer than --stall-timeout; it was stopped",
-            hint="a lost rank can hang the others for good; raise --stall-timeout only if the model was really working",
+            hint="a lost rank can hang the others for good; `py-spy dump --pid PID` shows where, while it does; "
+            "raise --stall-timeout only if the model was really working",
         )
     return RunTimeoutError("the run took longer than --timeout; it was stopped", hint="raise --timeout, or shorten it")
 
@@ -244,16 +257,22 @@ def error_info(error: OmniRTError, *, failure: Failure | None = None, tail: Iter
 def complete(report: RunReport, plan: Plan, timings: TimingBuilder, error: OmniRTError | None) -> None:
     """Fill in what is known only at the end."""
     report.finished_at = utc_now()
-    report.status = _status(error)
-    if error is not None and report.error is None:
-        report.error = error_info(error)
+    set_error(report, error)
     built = timings.build(
         media_duration_s=plan.expected.duration_s if error is None else None,
         frames_per_chunk=plan.geometry.slice_frames,
+        generated_frames=plan.audio.generated_frames if error is None else None,
         fps=plan.geometry.fps,
         core_scope=plan.adapter.core_scope(plan.encode_mode),
     )
     report.timings, report.chunks = dict(built.values), list(built.chunks)
+
+
+def set_error(report: RunReport, error: OmniRTError | None) -> None:
+    """Say how the run ended; what is known of its error already stays."""
+    report.status = _status(error)
+    if error is not None and report.error is None:
+        report.error = error_info(error)
 
 
 def _status(error: OmniRTError | None) -> RunStatus:

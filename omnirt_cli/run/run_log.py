@@ -32,6 +32,7 @@ class RunLog:
             BlockingIOError: Another run holds it.
             OSError: It cannot be made.
         """
+        _replace_link(path)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
             if os.path.isfile(path):  # noqa: PTH113 - a log sent to /dev/full or a FIFO is neither locked nor emptied
@@ -60,3 +61,9 @@ class RunLog:
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
+
+
+def _replace_link(path: Path) -> None:
+    """A link to a file elsewhere goes, as a rename replaces the video's and the report's: only the link is ours."""
+    if path.is_symlink() and (path.is_file() or not path.exists()):
+        path.unlink()

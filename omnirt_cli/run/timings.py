@@ -93,6 +93,7 @@ class TimingBuilder:
         Returns:
             The chunk that this mark ended, or None.
         """
+        mark = self._as_far_as_believed(mark)
         self._first.setdefault(mark.kind, mark)
         if mark.kind is MarkKind.CHUNK:
             return self._end_chunk(mark)
@@ -109,6 +110,7 @@ class TimingBuilder:
         *,
         media_duration_s: float | None = None,
         frames_per_chunk: int | None = None,
+        generated_frames: int | None = None,
         fps: float | None = None,
         core_scope: str | None = None,
     ) -> Timings:
@@ -116,14 +118,24 @@ class TimingBuilder:
 
         Args:
             media_duration_s: Length of the delivered video.
-            frames_per_chunk: New frames that a chunk adds.
+            frames_per_chunk: New frames that a chunk adds; the first may have more or fewer.
+            generated_frames: Of the whole run, where it came to its end.
             fps: Of the delivered video.
             core_scope: What the script's chunk time covers.
         """
         chunks = tuple(self._chunk_info(number, core_scope) for number in range(len(self._chunks)))
         values = self._phases() | self._earlier_ms | _chunk_values(chunks)
-        values |= _rates(values, chunks, media_duration_s, frames_per_chunk, fps)
+        frames = generated_frames or (frames_per_chunk or 0) * len(chunks)
+        values |= _rates(values, frames, media_duration_s, frames_per_chunk, fps)
         return Timings({key: round(value, 3) for key, value in values.items()}, chunks)
+
+    def _as_far_as_believed(self, mark: LogMark) -> LogMark:
+        """The mark without a duration that cannot be: scripts measure with the wall clock, which may be set."""
+        spawned = self._at_s.get("spawned")
+        if mark.value_ms is None or spawned is None:
+            return mark
+        most_ms = (mark.at_s - spawned) * 1000 + CLOCK_TOLERANCE_MS
+        return mark if 0 <= mark.value_ms <= most_ms else mark._replace(value_ms=None)
 
     def _end_chunk(self, mark: LogMark) -> ChunkInfo | None:
         if self._is_repeat(mark):
@@ -221,7 +233,7 @@ def _core_values(core_ms: Sequence[float]) -> dict[str, float]:
 
 def _rates(
     values: Mapping[str, float],
-    chunks: Sequence[ChunkInfo],
+    frames: int,
     media_duration_s: float | None,
     frames_per_chunk: int | None,
     fps: float | None,
@@ -236,7 +248,7 @@ def _rates(
     if not frames_per_chunk:
         return rates
     if generation:
-        rates["frames_per_second"] = frames_per_chunk * len(chunks) / (generation / 1000)
+        rates["frames_per_second"] = frames / (generation / 1000)
     steady = values.get("steady_chunk_interval_ms_avg")
     if steady and fps:
         rates["steady_rtf"] = steady / (frames_per_chunk / fps * 1000)

@@ -112,18 +112,22 @@ def test_two_runs_at_once_never_share_a_device(npus: Machine) -> None:
 
 
 def test_a_named_device_that_another_run_has_is_busy_at_once_or_waited_for(npus: Machine) -> None:
-    env = {**npus.env, "MINIATURE_LOAD_S": "4"}
+    env = {**npus.env, "MINIATURE_LOAD_S": "300"}
     first = start(*npus.args("a", "--visible-devices", "2", "--json"), env=env)
     wait_for(lambda: holds_devices(npus), what="the first run's start")
 
     refused = npus.run("b", "--visible-devices", "2")
-    waited = npus.run("c", "--visible-devices", "2", "--wait", "60")
+    patient = start(*npus.args("c", "--visible-devices", "2", "--wait", "60", "--json"), env=npus.env)
+    wait_for(lambda: (npus.folder / "c.report.json").exists(), what="the patient run's start")
+    first.terminate()
 
     assert refused.code == 75
     assert "device 2 is leased by run" in refused.report["error"]["message"]
+    assert finish(first).code == 143
+    waited = finish(patient, timeout=90)
     assert waited.code == 0, waited.stderr
-    assert waited.report["queue_wait_ms"] > 500
-    assert finish(first).code == 0
+    assert waited.report["queue_wait_ms"] > 0
+    assert "waiting for devices" in waited.stderr
 
 
 def test_a_killed_run_gives_its_devices_back_when_its_last_process_is_gone(npus: Machine) -> None:
@@ -141,21 +145,16 @@ def test_a_killed_run_gives_its_devices_back_when_its_last_process_is_gone(npus:
 
 
 @pytest.mark.parametrize(
-    ("flags", "env", "message", "hint"),
+    ("flags", "message", "hint"),
     [
-        (("--visible-devices", "2,9"), {}, "9", "write 2"),
-        (("--visible-devices", "1, 2"), {}, "malformed", "1,2"),
-        (("--visible-devices", "3,2"), {}, "malformed", "2,3"),
-        ((), {"ASCEND_RT_VISIBLE_DEVICES": "1,1"}, "malformed", "write 1"),
-        (("--visible-devices", "2"), {"ASCEND_RT_VISIBLE_DEVICES": "0,1"}, "hides", "0,1"),
-        (("--launcher", "torchrun", "--visible-devices", "2", "--nproc-per-node", "2"), {}, "2 processes", "--visible"),
-        (("--devices", "5"), {}, "5 devices", "4"),
+        (("--launcher", "torchrun", "--visible-devices", "2", "--nproc-per-node", "2"), "2 processes", "--visible"),
+        (("--devices", "5"), "5 devices", "4"),
     ],
 )
 def test_devices_that_cannot_be_had_are_refused_before_anything_starts(
-    npus: Machine, flags: tuple[str, ...], env: dict[str, str], message: str, hint: str
+    npus: Machine, flags: tuple[str, ...], message: str, hint: str
 ) -> None:
-    done = npus.run("v", *flags, env=env)
+    done = npus.run("v", *flags)
 
     assert done.code == 69, done.stdout
     error = done.report["error"]

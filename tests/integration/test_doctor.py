@@ -85,7 +85,7 @@ def test_a_visibility_variable_that_would_be_misread_is_a_fault(tmp_path: Path) 
 
     done = doctor(tmp_path, "--json", env={"ASCEND_RT_VISIBLE_DEVICES": "1, 2"})
 
-    assert done.code == 1
+    assert done.code == 0  # no model is configured that would compute there
     variable = checks(done, "devices")["ASCEND_RT_VISIBLE_DEVICES"]
     assert variable["status"] == "failed"
     assert "1,2" in variable["hint"]

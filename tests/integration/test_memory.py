@@ -120,6 +120,28 @@ def test_low_vram_gives_up_only_what_the_devices_memory_demands(
     assert done.json["plan"]["config"]["size"] == "416*704"
 
 
+def test_the_usual_process_count_counts_the_devices_that_have_the_memory(tmp_path: Path, quantizing: Path) -> None:
+    fake_nvidia_smi(tmp_path / "tools", [gpu(21.0), gpu(79.0, index=1)])
+
+    done = flashtalk(tmp_path, quantizing, "--launcher", "torchrun")
+
+    assert done.code == 0, done.stderr
+    assert "--nproc_per_node=1" in done.json["plan"]["argv"]
+    assert done.json["plan"]["env"]["CUDA_VISIBLE_DEVICES"] == "1"
+    assert check(done, "device_memory")["status"] == "passed"
+
+
+def test_low_vram_reckons_with_the_processes_that_the_run_starts(tmp_path: Path, quantizing: Path) -> None:
+    fake_nvidia_smi(tmp_path / "tools", [gpu(79.0), gpu(21.0, index=1)])
+
+    done = flashtalk(tmp_path, quantizing, "--launcher", "torchrun", "--preset", "low-vram")
+
+    assert done.code == 0, done.stderr
+    assert not done.json["plan"]["config"]["cpu_offload"]
+    assert "--nproc_per_node=1" in done.json["plan"]["argv"]
+    assert check(done, "device_memory")["status"] == "passed"
+
+
 def test_low_vram_never_overrules_what_the_user_said(tmp_path: Path, quantizing: Path) -> None:
     fake_nvidia_smi(tmp_path / "tools", [gpu(45.0)])
 

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,10 @@ def test_a_guard_that_does_not_start_is_told_with_its_own_words(monkeypatch, tmp
 def test_standard_descriptors_cannot_be_leases():
     with pytest.raises(ValueError, match="standard descriptors"):
         GuardedProcess.start(spec_for("/bin/true"), pass_fds=(1,))
+
+
+def test_a_launch_can_have_a_umask_of_its_own(tmp_path):
+    spec = replace(spec_for(*python("open('made', 'w')"), cwd=tmp_path), umask=0o077)
+    with GuardedProcess.start(spec) as process:
+        follow(process)
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o600

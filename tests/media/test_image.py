@@ -10,6 +10,7 @@ from PIL import Image
 
 from omnirt_cli.errors import InputInvalidError, InputMissingError, IOFailureError
 from omnirt_cli.media.image import crop_luma, inspect_portrait, write_portrait
+from omnirt_cli.media.portrait_advice import copy_advice
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_a_plain_picture_is_copied_byte_for_byte(tmp_path: Path, face: Image.Ima
         face.save(tmp_path / name)
         found = inspect_portrait(tmp_path / name)
         assert found.plain
-        assert found.warnings == ()
+        assert list(copy_advice(found)) == []
         assert (found.width, found.height, found.frames) == (120, 80, 1)
         assert write_portrait(found, tmp_path / "work") == expected
         assert (tmp_path / "work" / expected).read_bytes() == (tmp_path / name).read_bytes()
@@ -46,7 +47,7 @@ def test_an_exif_rotation_is_applied(tmp_path: Path, face: Image.Image) -> None:
     face.save(tmp_path / "a.jpg", exif=exif)
     found = inspect_portrait(tmp_path / "a.jpg")
     assert found.exif_orientation == 6
-    assert "rotated" in found.warnings[0]
+    assert "rotated" in next(copy_advice(found)).message
     upright = written(tmp_path / "a.jpg", tmp_path / "work")
     assert (upright.size, upright.format) == ((80, 120), "PNG")
     assert upright.getpixel((40, 5))[0] < 60  # the stored left side is the top now
@@ -56,7 +57,7 @@ def test_an_exif_rotation_is_applied(tmp_path: Path, face: Image.Image) -> None:
 def test_transparency_becomes_white(tmp_path: Path, face: Image.Image) -> None:
     face.putalpha(Image.fromarray(np.repeat(np.uint8([[0, 255]]), 60, axis=1).repeat(80, axis=0)))
     face.save(tmp_path / "a.png")
-    assert "transparent" in inspect_portrait(tmp_path / "a.png").warnings[0]
+    assert "transparent" in next(copy_advice(inspect_portrait(tmp_path / "a.png"))).message
     flat = written(tmp_path / "a.png", tmp_path / "work")
     assert flat.mode == "RGB"
     assert flat.getpixel((5, 5)) == (255, 255, 255)
@@ -85,7 +86,7 @@ def test_the_first_frame_of_an_animation_is_used(tmp_path: Path, face: Image.Ima
     face.save(tmp_path / name, save_all=True, append_images=[black], lossless=True)
     found = inspect_portrait(tmp_path / name)
     assert found.frames == 2
-    assert any("frames; the first is used" in text for text in found.warnings)
+    assert any("frames; the first is used" in advice.message for advice in copy_advice(found))
     assert written(tmp_path / name, tmp_path / "work").getpixel((110, 5))[0] > 190
 
 

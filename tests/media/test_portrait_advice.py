@@ -7,7 +7,7 @@ from PIL import Image
 
 from omnirt_cli.media.faces import Face
 from omnirt_cli.media.image import Portrait, inspect_portrait
-from omnirt_cli.media.portrait_advice import AdviceName, advise
+from omnirt_cli.media.portrait_advice import AdviceName, advise, copy_advice
 
 SQUARE = (512, 512)
 MIDDLE = Face(0.3, 0.3, 0.4, 0.4)
@@ -82,7 +82,7 @@ def test_what_the_copy_changes_is_said_once(changes: dict[str, object], name: st
     changed = picture(512, 512, **changes)
 
     assert names(changed) == [name]
-    assert changed.warnings == tuple(advice.message for advice in advise(changed, SQUARE))
+    assert tuple(copy_advice(changed)) == advise(changed, SQUARE)
 
 
 def test_transparency_is_said_of_a_real_file(tmp_path: Path) -> None:

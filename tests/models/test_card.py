@@ -36,12 +36,12 @@ def test_a_memory_row_has_exactly_one_figure(figures: dict[str, float]) -> None:
         ({"aggregate_gib": 48}, "48 GiB in all"),
         (
             {"per_device_gib": 48, "shared_bytes_per_pixel": 134400},
-            "48 GiB on each device, and 134.4 kB a pixel split between the processes",
+            "48 GiB on each device, and 37.5 GiB split between the processes at 416*720",
         ),
     ],
 )
 def test_a_need_can_be_told_in_words(figures: dict[str, float], words: str) -> None:
-    assert MemoryRow(**WHOLE, **figures).figure == words
+    assert MemoryRow(**WHOLE, **figures).figure((416, 720)) == words
 
 
 def test_a_figure_is_of_a_known_kind() -> None:

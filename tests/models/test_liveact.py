@@ -133,6 +133,7 @@ def test_the_text_context_is_made_first_on_one_device() -> None:
     assert step.args == ("--ckpt_dir=/models/ckpt", f"--input_json={json_of(call)}", "--device=npu")
     assert step.env == {"PLATFORM": "ascend_npu", "GPU_NUM": "1"}
     assert (step.device, step.always) == ("2", False)
+    assert step.record == json_of(call).with_suffix(".made")
     assert [path.name.startswith("liveact_text_ctx_") for path in step.makes] == [True]
 
 

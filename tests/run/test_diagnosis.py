@@ -18,7 +18,10 @@ from omnirt_cli.runs.past import PastRun
 
 QUIET = LogFacts()
 FALLBACK = "operator 'aten::isin.Tensor_Tensor_out' is not currently supported and will fall back to run on the CPU"
-OOM = failed("out_of_device_memory", "rank 1: out of device memory on device 3: could not allocate 2 GiB of 23.69 GiB")
+OOM = {
+    **failed("out_of_device_memory", "rank 1: out of device memory on device 3: could not allocate 2 GiB of 23.69 GiB"),
+    "timings": {"launch_ms": 500.0, "denoise_loop_ms": 9_000.0},
+}
 CUDA_OOM = {**OOM, "model": FLASHTALK, "backend": "cuda", "devices": devices(1, "RTX 4090", total=24.0, free=23.5)}
 KILLED = failed("model_failed", "rank 1 was ended by SIGKILL", signal="SIGKILL")
 NO_CUDA = failed("devices_unavailable", "torch sees no CUDA device")
@@ -209,6 +212,7 @@ SILENT: list[tuple[str, RunReport, LogFacts]] = [
     ("modes_that_fit", report(**KILLED), QUIET),
     ("text_encoder_memory", report(**{**CUDA_OOM, "chunks": report().chunks}), clue(Clue.TEXT_ENCODER)),
     ("text_encoder_memory", report(**CUDA_OOM), QUIET),
+    ("modes_that_fit", report(**{**CUDA_OOM, "timings": {}}), QUIET),
     ("killed_for_host_memory", report(**KILLED, memory={"host_peak_gib": 12.0}), QUIET),
     ("killed_for_host_memory", report(**KILLED, memory={}, host={}), QUIET),
     ("cuda_asked_on_ascend", report(**NO_CUDA, backend="cuda"), QUIET),

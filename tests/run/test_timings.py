@@ -170,3 +170,16 @@ def test_percentiles_are_values_that_occurred(percent: float, value: float) -> N
 def test_every_key_is_rounded_to_three_decimals() -> None:
     for value in flashtalk_run().values.values():
         assert re.fullmatch(r"-?\d+\.\d{1,3}", repr(value))
+
+
+@pytest.mark.parametrize("value_ms", [-86_400_000.0, 86_400_000.0], ids=["set back", "set ahead"])
+def test_a_duration_that_cannot_be_is_not_believed_and_its_chunk_still_counts(value_ms: float) -> None:
+    builder = TimingBuilder()
+    builder.started(0.0)
+    builder.spawned(1.0)
+
+    chunk = builder.mark(mark(MarkKind.CHUNK, 3.0, index=0, value_ms=value_ms))
+
+    assert chunk is not None
+    assert chunk.core_ms is None
+    assert builder.build().values["chunk_count"] == 1.0

@@ -9,7 +9,7 @@ import pytest
 from omnirt_cli.plan import Plan
 from omnirt_cli.planner import draft_plan
 from omnirt_cli.request import Audio2VideoRequest
-from omnirt_cli.run.partial import shortened, whole_chunks
+from omnirt_cli.run.unfinished import shortened, whole_chunks
 from omnirt_cli.settings import Surroundings
 from tests.omnirt_cli_runs import ASSETS
 
