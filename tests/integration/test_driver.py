@@ -253,7 +253,7 @@ def test_a_crash_leaves_the_chunks_before_it_verified_with_sound(tmp_path: Path)
 
 @pytest.mark.parametrize("fault", ["kill@chunk6", "segv@chunk6"])
 def test_a_sudden_death_leaves_what_the_encoder_had(fault: str, tmp_path: Path) -> None:
-    """What waited in the queue is lost with the process; all before it is there."""
+    """Two chunks that waited in the queue and one that was being written are lost at most."""
     output = tmp_path / "v.mp4"
 
     done = drive(output, fault=fault)

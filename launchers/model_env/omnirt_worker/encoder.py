@@ -102,7 +102,9 @@ class Encoder:
             self._thread.join()
             code = self._ffmpeg.wait()
             self._listener.join()
-        if code != 0 or self._broken.is_set():
+        # ffmpeg ends with 0 where only its last bytes found no room, and says so. It is not told to stop at an error:
+        # cut off within a frame it must still encode those before.
+        if code != 0 or self._said or self._broken.is_set():
             words = "".join(f"; {line}" for line in self._said)
             raise EncoderError(f"ffmpeg, which writes the video, {_ending(code)}{words}")
 
@@ -164,7 +166,7 @@ def _argv(request: PictureRequest) -> list[str]:
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{request.width}x{request.height}"]
     coding = ["-c:v", "h264", "-pix_fmt", "yuv420p", "-bf", "0"]
     pieces = ["-movflags", "+empty_moov+default_base_moof", "-frag_duration", "1000000", "-flush_packets", "1"]
-    quiet = ["-hide_banner", "-nostats", "-v", "repeat+error", "-xerror"]
+    quiet = ["-hide_banner", "-nostats", "-v", "repeat+error"]
     target = [*coding, *pieces, "-f", "mp4", "-y", f"file:{request.path}"]
     return [request.ffmpeg, *quiet, *source, "-r", str(request.fps), "-i", "pipe:0", *target]
 
