@@ -8,6 +8,7 @@ not this module's. Every read is bounded, so that a hostile or a huge directory 
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -78,6 +79,7 @@ class SourceFacts:
         script_trims_motion: The script cuts the repeated frames off each chunk.
         pipeline_trims_motion: The pipeline does.
         prints_timing: The pipeline prints its per-step times (False: only behind a switched-off constant).
+        switched_off: Constants of the pipeline's module that are False.
     """
 
     mux: AudioMux | None = None
@@ -86,6 +88,7 @@ class SourceFacts:
     script_trims_motion: bool = False
     pipeline_trims_motion: bool | None = None
     prints_timing: bool | None = None
+    switched_off: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class CheckoutFacts:
         infer_params: The parsed `infer_params.yaml`; empty where there is none.
         infer_params_paths: Where the code opens it, relative to its working directory.
         relative_files: Every data file that the code names by a relative path and that is there.
+        functions: Package -> the functions that its `inference` defines.
         revision: Commit of the checkout's own repository, None without one.
         dirty: Whether tracked files differ from it.
         miniature: It says of itself that it has no neural network.
@@ -118,6 +122,7 @@ class CheckoutFacts:
     infer_params_paths: tuple[str, ...] = ()
     relative_files: tuple[str, ...] = ()
     source: SourceFacts = SourceFacts()
+    functions: Mapping[str, frozenset[str]] = field(default_factory=dict)
     revision: str | None = None
     dirty: bool | None = None
     miniature: bool = False
@@ -156,6 +161,7 @@ def inspect_checkout(path: Path, script: str) -> CheckoutFacts:
         infer_params_paths=params,
         relative_files=relative,
         source=_source_facts(code, sources, notes),
+        functions=MappingProxyType(_inference_functions(root, sources)),
         revision=revision,
         dirty=dirty,
         miniature=_is_miniature(root),
@@ -350,6 +356,7 @@ def _source_facts(code: _Nodes | None, sources: Mapping[Path, bytes], notes: lis
         script_trims_motion=_trims_motion(code),
         pipeline_trims_motion=any(_trims_motion(pipeline) for pipeline in known) if known else None,
         prints_timing=_prints_timing(known),
+        switched_off=frozenset(name for code in known for name in _false_names(_top_level(code))),
     )
 
 
@@ -409,6 +416,23 @@ def _false_names(code: _Nodes) -> Iterator[str]:
     for node in code:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value is False:
             yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+def _top_level(code: _Nodes) -> _Nodes:
+    """The statements of the module itself."""
+    return [node for tree in code if isinstance(tree, ast.Module) for node in tree.body]
+
+
+def _inference_functions(root: Path, sources: Mapping[Path, bytes]) -> dict[str, frozenset[str]]:
+    """What the packages' `inference.py` define; one that is no valid Python defines nothing."""
+    found = {}
+    for file, text in sources.items():
+        if file.name != "inference.py" or file.parent.parent != root:
+            continue
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            body = ast.parse(text).body
+            found[file.parent.name] = frozenset(node.name for node in body if isinstance(node, ast.FunctionDef))
+    return found
 
 
 def _guarded(code: _Nodes, off: set[str]) -> set[int]:

@@ -12,6 +12,7 @@ from omnirt_cli.devices.device import Inventory
 from omnirt_cli.devices.selection import DeviceRequest
 from omnirt_cli.devices.visibility import VARIABLES, Visibility
 from omnirt_cli.models.base import (
+    MODEL_DEFAULT,
     AudioPlan,
     Backend,
     Geometry,
@@ -25,6 +26,7 @@ from omnirt_cli.output_paths import OutputPaths, scratch_place
 from omnirt_cli.plan import EarlierDocument, Launch, Plan, PlanDocument
 from omnirt_cli.preflight import CheckList
 from omnirt_cli.report import ExpectedInfo
+from omnirt_cli.request import ExecutorChoice
 from omnirt_cli.secrets import without_secrets
 from omnirt_cli.settings import Settings
 
@@ -44,6 +46,7 @@ class Draft:
     asked: dict[str, Any] = field(default_factory=dict)
     settings: Settings = field(default_factory=lambda: Settings({}))
     adapter: ModelAdapter | None = None
+    executor: ExecutorChoice = ExecutorChoice.SCRIPT
     backend: Backend | None = None
     checkout: CheckoutFacts | None = None
     implicit_miniature: bool = False
@@ -69,6 +72,11 @@ class Draft:
     names: ScratchNames | None = None
     warnings: list[str] = field(default_factory=list)
     plan: Plan | None = None
+
+    @property
+    def executor_source(self) -> str:
+        """Where the choice of who runs the chunks came from."""
+        return self.settings.source("executor") or MODEL_DEFAULT
 
     def require(self) -> Plan:
         """The finished plan.
@@ -112,8 +120,10 @@ def plan_document(draft: Draft) -> PlanDocument:
         files={name: content.decode("utf-8", "replace") for name, content in call.files.items()} if call else {},
         devices=_devices(draft),
         expected=expected_info(draft.geometry, draft.audio) if draft.geometry and draft.audio else None,
-        config={name: knob.value for name, knob in draft.config.items()},
-        sources={name: knob.source for name, knob in draft.config.items()} | _setting_sources(draft),
+        config={"executor": draft.executor.value} | {name: knob.value for name, knob in draft.config.items()},
+        sources={"executor": draft.executor_source}
+        | {name: knob.source for name, knob in draft.config.items()}
+        | _setting_sources(draft),
         carriers={name: knob.carrier.value for name, knob in draft.config.items() if knob.carrier},
         outputs={"video": str(outputs.video), "report": str(outputs.report), "log": str(outputs.log)}
         if outputs

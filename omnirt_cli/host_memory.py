@@ -44,12 +44,13 @@ class HostNeed:
     """What a run needs of the machine's memory.
 
     Attributes:
-        frames: That each process keeps at the end.
+        frames: That each process keeps at the end, or holds at a time where it keeps none.
         frame_bytes: One frame in one process, copies included.
         loading_gib: The most that one process takes while it loads.
         resident_gib: What one process holds beside its frames later.
         kind: How far those two can be trusted; frames are counted, not guessed. None where they are not known.
         source: Of those two.
+        flat: The frames do not grow with the audio.
     """
 
     frames: int
@@ -59,6 +60,7 @@ class HostNeed:
     resident_gib: float = 0
     kind: FigureKind | None = None
     source: str = ""
+    flat: bool = False
 
     @property
     def frames_gib(self) -> float:
@@ -130,7 +132,7 @@ def frames_of_seconds(adapter: ModelAdapter, variant: Variant, geometry: Geometr
             duration_s=float(seconds),
             max_chunks=None,
         )
-        return plan.generated_frames
+        return adapter.held_frames(plan.generated_frames, geometry)
 
     return frames
 
@@ -138,13 +140,21 @@ def frames_of_seconds(adapter: ModelAdapter, variant: Variant, geometry: Geometr
 # --- the verdict ----------------------------------------------------------------------------------
 
 
-def judge_host(need: HostNeed, available: HostAvailable, *, frames_of: FramesOf) -> Verdict:
+def judge_host(
+    need: HostNeed, available: HostAvailable, *, frames_of: FramesOf, driven: HostNeed | None = None
+) -> Verdict:
     """Compare what a run needs with what the machine has.
+
+    Args:
+        need: Of the run.
+        available: On this machine.
+        frames_of: Frames that so many seconds of audio keep in memory.
+        driven: What the same run would need if OmniRT's driver ran the chunks; None where it cannot, or does already.
 
     Returns:
         `refuse` where the frames, and what was measured beside them, cannot fit; `warn` where they cannot by an
-        estimate; `unknown` where the machine does not tell what it has. The hint names the longest audio that fits
-        and the most processes, each with the other left as it is.
+        estimate; `unknown` where the machine does not tell what it has. The hint names the driver where that fits, the
+        longest audio that fits and the most processes, each with the other left as it is.
     """
     if available.bytes is None:
         return Verdict(BudgetStatus.UNKNOWN, f"how much host memory is free is not known ({available.limited_by})")
@@ -153,7 +163,7 @@ def judge_host(need: HostNeed, available: HostAvailable, *, frames_of: FramesOf)
     if need.peak_gib <= room:
         return Verdict(BudgetStatus.OK, f"the run needs {_gib(need.peak_gib)} of host memory; {there}")
     status = BudgetStatus.REFUSE if need.certain_gib > room else BudgetStatus.WARN
-    return Verdict(status, f"{_needs(need, room)}, but {there}", _advice(need, available.bytes, frames_of))
+    return Verdict(status, f"{_needs(need, room)}, but {there}", _advice(need, available.bytes, frames_of, driven))
 
 
 def longest_audio_s(need: HostNeed, room: int, frames_of: FramesOf) -> int:
@@ -181,20 +191,29 @@ def _needs(need: HostNeed, room: float) -> str:
     if need.all_running_gib <= room:
         guess = f"{need.kind.value}: {need.source}" if need.kind else "unknown"
         return f"loading takes {_gib(need.loading_gib)} of host memory{across} ({guess})"
-    kept = f"the script keeps every frame in memory until the end: {need.frames} frames{across} are"
+    if need.flat:
+        kept = f"the driver holds {need.frames} frames{across}, which are"
+    else:
+        kept = f"the script keeps every frame in memory until the end: {need.frames} frames{across} are"
     beside = f" beside {_gib(need.resident_gib * need.processes)} for the processes" if need.resident_gib else ""
     return f"{kept} {_gib(need.frames_gib)}{beside}"
 
 
-def _advice(need: HostNeed, room: int, frames_of: FramesOf) -> str:
-    advice = [_shorter(need, room, frames_of), _fewer(need, room)]
+def _advice(need: HostNeed, room: int, frames_of: FramesOf, driven: HostNeed | None) -> str:
+    advice = [_drive(driven, room), _shorter(need, room, frames_of), _fewer(need, room)]
     told = "; or ".join(piece for piece in advice if piece)
     return told or "free some memory, raise the limit of this process, or use a larger machine"
 
 
+def _drive(driven: HostNeed | None, room: int) -> str | None:
+    if driven is None or driven.peak_gib * GIB > room:
+        return None
+    return f"--executor driver writes the frames as they come and needs {_gib(driven.peak_gib)}, however long the audio"
+
+
 def _shorter(need: HostNeed, room: int, frames_of: FramesOf) -> str | None:
     """The longest audio that fits as many processes, else one; None where its length is not what is wrong."""
-    if need.all_running_gib * GIB <= room:
+    if need.flat or need.all_running_gib * GIB <= room:
         return None
     for processes in dict.fromkeys((need.processes, 1)):
         seconds = longest_audio_s(replace(need, processes=processes), room, frames_of)

@@ -16,11 +16,14 @@ from omnirt_cli.devices.inventory import discover
 from omnirt_cli.devices.leases import Lease, LeaseDirectory, LeaseNote, Stop, acquire, busy, describe_holders
 from omnirt_cli.devices.selection import Choice, DeviceRequest, choose
 from omnirt_cli.draft import Draft
-from omnirt_cli.errors import DevicesUnavailableError, OmniRTError
+from omnirt_cli.errors import DevicesUnavailableError, OmniRTError, UsageError
+from omnirt_cli.host_memory import HostNeed
 from omnirt_cli.memory_budget import BudgetStatus, DeviceNeed, Verdict
+from omnirt_cli.models.base import ModelAdapter
 from omnirt_cli.models.card import FigureKind
 from omnirt_cli.plan import Plan
 from omnirt_cli.preflight import CheckName
+from omnirt_cli.request import ExecutorChoice
 
 
 @dataclass(frozen=True)
@@ -258,18 +261,38 @@ def device_need(plan: Plan) -> DeviceNeed | None:
 
 def judge_host(plan: Plan) -> Verdict:
     """The machine's own memory alone."""
+    driven = _driven_adapter(plan)
+    frames_of = host_memory.frames_of_seconds(plan.adapter, plan.variant, plan.geometry, mode=plan.encode_mode)
+    return host_memory.judge_host(
+        _host_need(plan, plan.adapter, flat=plan.executor is ExecutorChoice.DRIVER),
+        host_memory.available(),
+        frames_of=frames_of,
+        driven=_host_need(plan, driven, flat=True) if driven else None,
+    )
+
+
+def _host_need(plan: Plan, adapter: ModelAdapter, *, flat: bool) -> HostNeed:
+    """What the plan needs of the machine's memory if this adapter's processes run it; a miniature has no weights."""
     need = host_memory.host_need(
-        plan.adapter,
+        adapter,
         plan.backend,
         plan.config,
         plan.geometry,
-        frames=plan.audio.generated_frames,
+        frames=adapter.held_frames(plan.audio.generated_frames, plan.geometry),
         processes=plan.launch.processes,
     )
-    if plan.checkout.miniature:
-        need = replace(need, loading_gib=0.0, resident_gib=0.0)
-    frames_of = host_memory.frames_of_seconds(plan.adapter, plan.variant, plan.geometry, mode=plan.encode_mode)
-    return host_memory.judge_host(need, host_memory.available(), frames_of=frames_of)
+    need = replace(need, flat=flat)
+    return replace(need, loading_gib=0.0, resident_gib=0.0) if plan.checkout.miniature else need
+
+
+def _driven_adapter(plan: Plan) -> ModelAdapter | None:
+    """The adapter with which OmniRT's driver would run the plan; None where it cannot, or does already."""
+    if plan.executor is ExecutorChoice.DRIVER:
+        return None
+    try:
+        return plan.adapter.driven(plan.checkout)
+    except UsageError:
+        return None
 
 
 def can_set(plan: Plan, knob: str) -> bool:

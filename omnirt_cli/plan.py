@@ -28,6 +28,7 @@ from omnirt_cli.models.base import (
 )
 from omnirt_cli.output_paths import OutputPaths
 from omnirt_cli.report import ExpectedInfo
+from omnirt_cli.request import ExecutorChoice
 
 if TYPE_CHECKING:
     from omnirt_cli.checkout import CheckoutFacts
@@ -80,6 +81,7 @@ class Plan:
     """One render, decided.
 
     Attributes:
+        executor: Who runs the chunks; `call` is the call of the script, or of the program in its place.
         argv: The whole command; the devices are in `env`.
         env: What OmniRT sets in the child's environment, before the user's own `user_env`.
         devices: What it asks for; None on the CPU, and where no device can be told from another.
@@ -97,6 +99,8 @@ class Plan:
     checkout: CheckoutFacts
     variant: Variant
     launch: Launch
+    executor: ExecutorChoice
+    executor_source: str
     call: ScriptCall
     argv: tuple[str, ...]
     env: Mapping[str, str]

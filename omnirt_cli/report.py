@@ -170,6 +170,9 @@ class ChunkInfo(Document):
     vae_decode_ms: float | None = None
     color_correction_ms: float | None = None
     motion_encode_ms: float | None = None
+    audio_embedding_ms: float | None = None
+    chunk_copy_ms: float | None = None
+    encode_wait_ms: float | None = None
 
 
 class RunReport(Document):

@@ -114,6 +114,7 @@ class ExecutorChoice(str, Enum):
     """Who runs the chunks."""
 
     SCRIPT = "script"
+    DRIVER = "driver"
 
 
 class WorkingDirectory(str, Enum):
@@ -241,7 +242,10 @@ class Config(BaseModel):
         "Choose so many free devices among the visible ones; auto: as many as fit.", Panel.LAUNCH
     )
     wait: float | None = _option("Seconds to wait for busy devices.", Panel.LAUNCH, ge=0)
-    executor: ExecutorChoice | None = _option("Who runs the chunks: the checkout's own script.", Panel.LAUNCH)
+    executor: ExecutorChoice | None = _option(
+        "Who runs the chunks: the checkout's own script, or OmniRT's driver, which keeps no frames in memory.",
+        Panel.LAUNCH,
+    )
     working_directory: WorkingDirectory | None = _option(
         "Run in a private directory, or in the checkout where a script insists on it.", Panel.LAUNCH
     )

@@ -160,6 +160,18 @@ def test_the_opposite_habits(toy: Path) -> None:
     assert source.prints_timing is True
 
 
+def test_constants_that_are_off_and_functions_of_inference_are_named(toy: Path) -> None:
+    put(
+        toy,
+        {"toy/inference.py": "def get_pipeline(): ...\ndef run_pipeline(): ...\nclass Other:\n    def no(self): ...\n"},
+    )
+    facts = inspect(toy)
+    assert "DEBUG_TIMING" in facts.source.switched_off
+    assert facts.functions["toy"] == frozenset({"get_pipeline", "run_pipeline"})
+    put(toy, {"toy/inference.py": "def broken(:\n"})
+    assert inspect(toy).functions == {}
+
+
 def test_comments_change_nothing(toy: Path) -> None:
     before = inspect(toy)
     commented = "# pad audio with silence, videos[:, :, self.motion_frames_num:], '-c', 'copy'\n"

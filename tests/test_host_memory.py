@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,30 @@ def test_loading_that_was_measured_refuses() -> None:
     )
 
     assert judge_host(measured, room(64), frames_of=whole_chunks).status is BudgetStatus.REFUSE
+
+
+def test_the_driver_is_offered_first_where_it_fits() -> None:
+    need = flashtalk_need(whole_chunks(3600), processes=2)
+    driven = replace(need, frames=132, flat=True)
+
+    refused = judge_host(need, room(64), frames_of=whole_chunks, driven=driven)
+    nothing_fits = judge_host(need, room(1), frames_of=whole_chunks, driven=driven)
+
+    assert refused.status is BudgetStatus.REFUSE
+    assert refused.hint is not None
+    assert refused.hint.startswith("--executor driver writes the frames as they come and needs 28.0 GiB")
+    assert nothing_fits.hint is not None
+    assert "--executor driver" not in nothing_fits.hint
+
+
+def test_what_the_driver_itself_cannot_hold_is_no_fault_of_the_audio() -> None:
+    need = HostNeed(frames=132, frame_bytes=GIB // 64, processes=1, kind=FigureKind.MEASURED, flat=True)
+
+    verdict = judge_host(need, room(1), frames_of=whole_chunks)
+
+    assert verdict.status is BudgetStatus.REFUSE
+    assert "the driver holds 132 frames, which are 2.1 GiB" in verdict.message
+    assert "longest audio" not in (verdict.hint or "")
 
 
 def test_where_no_audio_fits_one_process_is_offered() -> None:

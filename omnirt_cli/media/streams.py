@@ -59,6 +59,19 @@ def start_probe(path: Path) -> tools.Tool:
     return tools.Tool(argv, timeout_s=tools.PROBE_TIMEOUT_S)
 
 
+def count_packets(path: Path) -> int:
+    """Whole frames of the first picture, counted in the file: a fragmented MP4 has no sum of them in its header.
+
+    A last frame that is cut off is not counted.
+    """
+    shown = ["-count_packets", "-fflags", "discardcorrupt", "-select_streams", "v:0"]
+    shown += ["-show_entries", "stream=nb_read_packets", "-of", "csv=p=0"]
+    argv = [tools.find_tool("ffprobe"), "-v", "error", "-hide_banner", *shown, *tools.input_argv(path)]
+    outcome = tools.run(argv, timeout_s=tools.PROBE_TIMEOUT_S)
+    text = outcome.stdout.decode("ascii", "replace").strip().strip(",")
+    return int(text) if outcome.ok and text.isdigit() else 0
+
+
 def read_streams(probe: tools.Tool) -> Streams:
     """Wait for ffprobe and take its answer."""
     outcome = probe.collect()

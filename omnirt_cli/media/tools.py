@@ -78,6 +78,20 @@ def tool_version(name: str) -> str:
     return found[1].decode("utf-8", "replace")
 
 
+def require_h264_encoder() -> None:
+    """See that ffmpeg can encode H.264 without any device; some distributions leave that out.
+
+    Raises:
+        InputMissingError: It cannot, or is not there.
+    """
+    outcome = run([find_tool("ffmpeg"), "-hide_banner", "-encoders"], timeout_s=PROBE_TIMEOUT_S)
+    if not re.search(rb"\blib(?:x264|openh264)\b", outcome.stdout):
+        raise InputMissingError(
+            f"{find_tool('ffmpeg')} has no H.264 encoder",
+            hint="install an ffmpeg with libx264, or leave out --executor driver: the scripts bring an encoder along",
+        )
+
+
 def preload() -> None:
     """Import what delivery and verification need, while there is time to spare: during the render."""
     import ffmpeg  # noqa: F401

@@ -14,9 +14,15 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omnirt_cli.errors import UsageError
+
 if TYPE_CHECKING:
     from omnirt_cli.checkout import CheckoutFacts
     from omnirt_cli.models.card import CheckpointFile, HostRow, MemoryRow, ModelCard
+
+
+MODEL_DEFAULT = "model default"
+"""The source of a value that nobody chose."""
 
 
 class Backend(str, Enum):
@@ -33,6 +39,8 @@ class Carrier(str, Enum):
     FLAG = "flag"
     ENVIRONMENT = "environment"
     INFER_PARAMS = "infer_params"
+    WORKER = "worker"
+    """The worker program sets it at the loaded model; only where that program runs the chunks."""
     OMNIRT = "omnirt"
     FIXED = "fixed"
     """The checkout has this one value built in; asking for another is refused."""
@@ -190,6 +198,9 @@ class MarkKind(str, Enum):
     VAE_DECODE = "vae_decode"
     COLOR_CORRECTION = "color_correction"
     MOTION_ENCODE = "motion_encode"
+    AUDIO_EMBEDDING = "audio_embedding"
+    COPY = "copy"
+    ENCODE_WAIT = "encode_wait"
     SAVED = "saved"
     FINISHED = "finished"
     NOTE = "note"
@@ -258,6 +269,8 @@ class ScriptRequest:
     Attributes:
         folder: Where inputs and result lie for a script that does not run beside them; None where it does.
         cache: The user's cache folder of OmniRT, absolute; None where there is none.
+        audio: The prepared sound; None while it is not planned.
+        ffmpeg: Path of the program, for who encodes while the model computes.
     """
 
     checkout: CheckoutFacts
@@ -271,6 +284,8 @@ class ScriptRequest:
     prompt: str | None = None
     folder: Path | None = None
     cache: Path | None = None
+    audio: AudioPlan | None = None
+    ffmpeg: str = "ffmpeg"
 
 
 @dataclass(frozen=True)
@@ -320,6 +335,21 @@ class ModelAdapter(ABC):
     def can_set(self, knob: str, checkout: CheckoutFacts, variant: Variant) -> bool:
         """Whether a run can choose this knob's value here."""
         return self.carrier(knob, checkout, variant) not in (None, Carrier.FIXED)
+
+    def driven(self, checkout: CheckoutFacts) -> ModelAdapter:
+        """The same model, its chunks run by OmniRT's worker program through the checkout's own functions.
+
+        Raises:
+            UsageError: There are no functions to call.
+        """
+        raise UsageError(
+            f"{self.info.title} cannot be driven: its {self.info.script} has the loop inside and no functions for it.",
+            hint=f"Leave out --executor driver; {checkout.script.name} runs its own chunks.",
+        )
+
+    def held_frames(self, generated: int, geometry: Geometry) -> int:  # noqa: ARG002
+        """How many of the generated frames a process holds in host memory at once: the scripts hold them all."""
+        return generated
 
     def device_warnings(
         self,

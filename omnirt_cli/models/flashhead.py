@@ -18,6 +18,7 @@ from omnirt_cli.models.base import (
     ScriptRequest,
     Variant,
 )
+from omnirt_cli.models.driven import DrivenAdapter
 from omnirt_cli.models.knob_values import (
     knob_value,
     parse_size,
@@ -32,12 +33,15 @@ from omnirt_cli.models.soulx_script import (
     BUILT_IN,
     BY_OMNIRT,
     UNRECOGNISED,
+    Rows,
     SoulXScriptAdapter,
     env,
     flag,
     is_consistent,
     params,
     variant_of,
+    worker_constant,
+    worker_param,
 )
 
 _PRO, _LITE = "pro", "lite"
@@ -86,7 +90,7 @@ class FlashHeadAdapter(SoulXScriptAdapter):
         wav2vec_dir="models/wav2vec2-base-960h",
         miniature="flashhead",
     )
-    rows = _ROWS
+    rows: ClassVar[Rows] = _ROWS
     flag_order = (
         "--ckpt_dir",
         "--wav2vec_dir",
@@ -206,6 +210,33 @@ class FlashHeadAdapter(SoulXScriptAdapter):
     def core_scope(self, mode: str) -> str:
         """See base. In `stream` mode the printed time starts before the audio is encoded."""
         return "audio_encoding+core" if mode == "stream" else "core"
+
+    def driven(self, checkout: CheckoutFacts) -> DrivenAdapter:
+        """See base."""
+        return DrivenFlashHead().driven(checkout)
+
+
+class DrivenFlashHead(DrivenAdapter, FlashHeadAdapter):
+    """FlashHead, run by OmniRT's worker program.
+
+    The public code sets its number of steps while it loads and reads it when the portrait is prepared, so that it can
+    be set in between.
+    """
+
+    package = "flash_head"
+    worker_rows: ClassVar[Rows] = {
+        "sample_steps": (*_ROWS["sample_steps"][:-1], worker_param("sample_steps"), BUILT_IN),
+        "debug_timing": (worker_constant("DEBUG_TIMING"), BUILT_IN),
+    }
+    rows: ClassVar[Rows] = {**_ROWS, **worker_rows}
+
+    def load_arguments(self, request: ScriptRequest) -> dict[str, Any]:
+        """See base."""
+        return {"model_type": _model_type(request.knobs)}
+
+    def base_arguments(self, request: ScriptRequest) -> dict[str, Any]:
+        """See base."""
+        return {"face_crop": bool(knob_value(request.knobs, "face_crop"))}
 
 
 def _model_type(knobs: Mapping[str, KnobValue]) -> str:

@@ -22,6 +22,7 @@ from omnirt_cli.models.base import (
     ScriptRequest,
     Variant,
 )
+from omnirt_cli.models.driven import DrivenAdapter
 from omnirt_cli.models.frames import Loop
 from omnirt_cli.models.knob_values import (
     knob_value,
@@ -38,12 +39,14 @@ from omnirt_cli.models.soulx_script import (
     BUILT_IN,
     BY_OMNIRT,
     UNRECOGNISED,
+    Rows,
     SoulXScriptAdapter,
     env,
     flag,
     is_consistent,
     params,
     variant_of,
+    worker_constant,
 )
 
 _HEADS = 40
@@ -97,7 +100,7 @@ class FlashTalkAdapter(SoulXScriptAdapter):
         wav2vec_dir="models/chinese-wav2vec2-base",
         miniature="flashtalk_new",
     )
-    rows = _ROWS
+    rows: ClassVar[Rows] = _ROWS
     flag_order = (
         "--ckpt_dir",
         "--wav2vec_dir",
@@ -213,6 +216,41 @@ class FlashTalkAdapter(SoulXScriptAdapter):
     def core_scope(self, mode: str) -> str:  # noqa: ARG002
         """See base. The printed time starts after the audio is encoded, in both modes."""
         return "core"
+
+    def driven(self, checkout: CheckoutFacts) -> DrivenAdapter:
+        """See base."""
+        return DrivenFlashTalk().driven(checkout)
+
+
+class DrivenFlashTalk(DrivenAdapter, FlashTalkAdapter):
+    """FlashTalk, run by OmniRT's worker program.
+
+    The quantizing fork prints its times only where a constant of its pipeline says so.
+    """
+
+    package = "flash_talk"
+    worker_rows: ClassVar[Rows] = {"debug_timing": (worker_constant("DEBUG_TIMING"), BUILT_IN)}
+    rows: ClassVar[Rows] = {**_ROWS, **worker_rows}
+
+    def load_arguments(self, request: ScriptRequest) -> dict[str, Any]:
+        """See base."""
+        return {
+            "cpu_offload": bool(knob_value(request.knobs, "cpu_offload")),
+            "quantize": knob_value(request.knobs, "quantize"),
+        }
+
+    def base_arguments(self, request: ScriptRequest) -> dict[str, Any]:
+        """See base. Without a prompt the script's own is taken.
+
+        Raises:
+            UsageError: Nothing tells what that is.
+        """
+        details = request.checkout.flag_details.get("--input_prompt")
+        prompt = request.prompt or (details.default if details else None)
+        if not isinstance(prompt, str):
+            where = f"{request.checkout.script} does not tell its default prompt"
+            raise UsageError(f"{where}, which the driver would have to pass.", hint="Give --prompt.")
+        return {"prompt": prompt}
 
 
 def _latents(geometry: Geometry) -> int:

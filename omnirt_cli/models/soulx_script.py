@@ -56,11 +56,13 @@ class Way:
         names: The flag, the variables, the YAML keys, or the scripts beside the entry script that OmniRT runs for it;
             a value with several parts has one name for each.
         by_library: A variable that a library reads, so that the checkout's own code need not name it.
+        constant: The worker sets a constant of the pipeline's module, not a key of its parameters.
     """
 
     carrier: Carrier
     names: tuple[str, ...] = ()
     by_library: bool = False
+    constant: bool = False
 
 
 def flag(name: str) -> Way:
@@ -81,6 +83,16 @@ def library_env(name: str) -> Way:
 def script(name: str) -> Way:
     """By another script of the checkout, which OmniRT runs."""
     return Way(Carrier.OMNIRT, (name,))
+
+
+def worker_param(key: str) -> Way:
+    """By the worker program, among the parameters of the loaded checkout."""
+    return Way(Carrier.WORKER, (key,))
+
+
+def worker_constant(name: str) -> Way:
+    """By the worker program, as a constant of the pipeline's module."""
+    return Way(Carrier.WORKER, (name,), constant=True)
 
 
 def params(*keys: str) -> Way:
@@ -307,7 +319,7 @@ class SoulXScriptAdapter(ModelAdapter):
             script=request.checkout.script,
             args=self._args(request),
             env=self.environment(request),
-            files=self._files(request),
+            files=self.private_files(request),
             result_name=self.result_of(request.names),
             silent_name=self.silent_name,
         )
@@ -317,6 +329,7 @@ class SoulXScriptAdapter(ModelAdapter):
         return self.result_name
 
     def _args(self, request: ScriptRequest) -> tuple[str, ...]:
+        """The script's own flags."""
         values = self.own_flags(request)
         for knob, value in _given(request.knobs):
             way = self.way(knob, request.checkout, request.variant)
@@ -354,7 +367,7 @@ class SoulXScriptAdapter(ModelAdapter):
                 found.update(zip(way.names, map(_variable, self.parts(knob, value, request.knobs)), strict=True))
         return found
 
-    def _files(self, request: ScriptRequest) -> dict[str, bytes]:
+    def private_files(self, request: ScriptRequest) -> dict[str, bytes]:
         """The private YAML; a knob that travels by a variable stands there too, so that the two agree."""
         own = request.checkout.infer_params
         values: dict[str, Any] = {}
@@ -444,6 +457,8 @@ def _is_available(way: Way, checkout: CheckoutFacts) -> bool:
         return way.by_library or set(way.names) <= checkout.env_names
     if way.carrier is Carrier.INFER_PARAMS:
         return set(way.names) <= set(checkout.infer_params)
+    if way.carrier is Carrier.WORKER:
+        return not way.constant or set(way.names) <= checkout.source.switched_off
     return set(way.names) <= checkout.scripts
 
 

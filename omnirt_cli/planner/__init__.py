@@ -23,7 +23,7 @@ from omnirt_cli.planner.output import choose_output, look_at_disk
 from omnirt_cli.planner.planning import Planning
 from omnirt_cli.portrait_check import framing, picture_warnings
 from omnirt_cli.preflight import CheckList, CheckName, check_names
-from omnirt_cli.request import Audio2VideoRequest
+from omnirt_cli.request import Audio2VideoRequest, ExecutorChoice
 from omnirt_cli.runs.asked import asked_request
 from omnirt_cli.settings import Layer, Surroundings, resolve
 
@@ -81,7 +81,7 @@ def _look_around(planning: Planning) -> None:
     known = draft.adapter is not None
     if known:
         run(CheckName.CONFIG, lambda: _resolve_settings(planning))
-    able = run(CheckName.FFMPEG, tools.result)
+    able = run(CheckName.FFMPEG, lambda: _require_tools(planning, tools))
     if known:
         _look_at_machine(planning)
     draft.portrait = run(CheckName.IMAGE, planning.looks.portrait)
@@ -125,6 +125,15 @@ def _look_at_tools() -> bool:
 
     require_tools()
     return True
+
+
+def _require_tools(planning: Planning, tools: Look[bool]) -> bool:
+    from omnirt_cli.media.tools import require_h264_encoder
+
+    able = tools.result()
+    if planning.get("executor") == ExecutorChoice.DRIVER.value:
+        require_h264_encoder()
+    return able
 
 
 # What is decided
@@ -175,6 +184,8 @@ def _finish(planning: Planning) -> Plan:
         checkout=draft.checkout,
         variant=draft.variant,
         launch=draft.launch,
+        executor=draft.executor,
+        executor_source=draft.executor_source,
         call=draft.call,
         argv=draft.argv,
         env=draft.env,

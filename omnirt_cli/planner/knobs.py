@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from omnirt_cli.errors import UsageError
-from omnirt_cli.models.base import Carrier, KnobValue
+from omnirt_cli.models.base import MODEL_DEFAULT, Carrier, KnobValue
 from omnirt_cli.planner.low_vram import mode_that_fits
 from omnirt_cli.planner.planning import Planning
 from omnirt_cli.request import Config, Panel, PresetChoice, option_facts
 
 DEFAULT_PRESET = PresetChoice.BALANCED.value
 LOW_VRAM = PresetChoice.LOW_VRAM.value
-MODEL_DEFAULT = "model default"
 KNOB_PANELS = frozenset(panel.value for panel in (Panel.GENERATION, Panel.FLASHTALK, Panel.FLASHHEAD, Panel.LIVEACT))
 
 

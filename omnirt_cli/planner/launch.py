@@ -8,7 +8,7 @@ from pathlib import Path
 from launchers.command import Launcher, build_argv, free_port
 from launchers.errors import LaunchError
 from omnirt_cli.devices.visibility import VARIABLES
-from omnirt_cli.errors import InputMissingError, UsageError
+from omnirt_cli.errors import InputMissingError, OmniRTError, UsageError
 from omnirt_cli.models.base import Backend, ScratchNames, ScriptCall, ScriptRequest
 from omnirt_cli.output_paths import existing_folder, scratch_place
 from omnirt_cli.plan import Launch
@@ -82,7 +82,19 @@ def script_request(planning: Planning, processes: int) -> ScriptRequest:
         prompt=planning.request.inputs.prompt,
         folder=_script_folder(planning),
         cache=user_cache(),
+        audio=draft.audio,
+        ffmpeg=_ffmpeg(),
     )
+
+
+def _ffmpeg() -> str:
+    """The program; that it is there is another check's matter."""
+    from omnirt_cli.media.tools import find_tool
+
+    try:
+        return find_tool("ffmpeg")
+    except OmniRTError:
+        return "ffmpeg"
 
 
 def _script_folder(planning: Planning) -> Path | None:

@@ -13,6 +13,7 @@ from omnirt_cli.models import registry
 from omnirt_cli.models.base import Backend
 from omnirt_cli.planner.planning import Planning
 from omnirt_cli.preflight import CheckName
+from omnirt_cli.request import ExecutorChoice
 
 
 def look_at_model(planning: Planning) -> None:
@@ -91,6 +92,9 @@ def _find_checkout(planning: Planning) -> None:
         variant = replace(variant, recognised=False)
     draft.variant = variant
     draft.warnings += draft.checkout.notes
+    if planning.get("executor") == ExecutorChoice.DRIVER.value:
+        draft.executor = ExecutorChoice.DRIVER
+        draft.adapter = planning.adapter.driven(draft.checkout)
 
 
 def _not_configured(planning: Planning, key: str, what: str) -> OmniRTError:

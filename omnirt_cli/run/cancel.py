@@ -69,6 +69,21 @@ class CancelToken:
         finally:
             self._interruptible = False
 
+    @contextlib.contextmanager
+    def interruptible_again(self) -> Iterator[None]:
+        """The same for what is still worth doing after a first ask; a further one ends the wait.
+
+        Raises:
+            Interrupted: It is asked meanwhile, or was asked more than once before.
+        """
+        self._interruptible = True
+        try:
+            if self.at_once:
+                raise Interrupted
+            yield
+        finally:
+            self._interruptible = False
+
     @property
     def asked(self) -> bool:
         """True once anybody asked."""

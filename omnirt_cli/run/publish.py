@@ -16,7 +16,7 @@ from omnirt_cli.errors import OutputInvalidError, OutputUncreatableError
 from omnirt_cli.media.deliver import deliver
 from omnirt_cli.media.files import sha256_of
 from omnirt_cli.media.image import crop_luma
-from omnirt_cli.media.streams import read_streams, start_probe
+from omnirt_cli.media.streams import count_packets, read_streams, start_probe
 from omnirt_cli.media.verify import Expectation, VideoFacts, verify_video
 from omnirt_cli.models.base import KnobValue
 from omnirt_cli.plan import Plan
@@ -52,7 +52,7 @@ def find_picture(plan: Plan, scratch: Scratch) -> Picture | None:
 
 
 def count_frames(video: Path) -> int:
-    """Frames by the header's word; 0 for a file that is missing, empty or no video."""
+    """Frames by the header's word, else counted; 0 for a file that is missing, empty or no video."""
     try:
         if video.stat().st_size == 0:
             return 0
@@ -60,7 +60,9 @@ def count_frames(video: Path) -> int:
         return 0
     with start_probe(video) as probe:
         picture = read_streams(probe).picture
-    return (picture.frames or 0) if picture else 0
+    if picture is None:
+        return 0
+    return count_packets(video) if picture.frames is None else picture.frames
 
 
 def deliver_picture(plan: Plan, scratch: Scratch, picture: Picture, revision: str | None) -> None:

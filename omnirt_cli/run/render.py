@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ from omnirt_cli.files import storage_error
 from omnirt_cli.placement import Placement, device_warnings, judge_memory, place
 from omnirt_cli.plan import Plan
 from omnirt_cli.report import GenerateResult
+from omnirt_cli.request import ExecutorChoice
 from omnirt_cli.run import earlier, reporting
 from omnirt_cli.run.beside import Beside
 from omnirt_cli.run.cancel import CancelToken, Interrupted
@@ -46,6 +47,8 @@ from omnirt_cli.run.scratch import Scratch, complete_interrupted
 from omnirt_cli.run.timings import TimingBuilder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from omnirt_cli.models.base import EarlierStep
     from omnirt_cli.run.publish import Picture
 
@@ -356,15 +359,38 @@ class Render:
             self.recorder.warn(check)
 
     def _rescue(self, scratch: Scratch) -> list[str]:
-        """Keep what a failed run made: a rejected video, else the picture without its sound."""
+        """Keep what a failed run made: a rejected video, else what is whole of it, else the picture without sound."""
         from omnirt_cli.run import publish
 
         outputs = self.plan.outputs
         kept = publish.keep(scratch.delivered, outputs.failed)
-        if kept is None:
+        if kept is None and self.plan.executor is ExecutorChoice.DRIVER:
+            kept = self._finish_part(scratch)
+        elif kept is None:
             result = scratch.path / self.plan.call.result_name
             kept = publish.keep(result, outputs.failed) or publish.keep(scratch.picture, outputs.partial)
         return [str(kept)] if kept else []
+
+    def _finish_part(self, scratch: Scratch) -> Path | None:
+        """Make a video with sound of the chunks that were finished; where that fails, their picture is kept alone."""
+        from omnirt_cli.run import publish, unfinished
+
+        self.recorder.enter(Stage.VERIFY)
+        plan = self.plan
+        if self.cancel.asked and plan.verify.mode == "full":  # who stops a run does not wait for a long decode
+            plan = replace(plan, verify=replace(plan.verify, mode="fast"))
+        try:
+            with self.cancel.interruptible_again():
+                part = unfinished.finish(plan, scratch)
+        except (OmniRTError, OSError, Interrupted) as problem:
+            why = str(problem) or "it was interrupted"
+            self.recorder.warn(f"the finished chunks could not be put together with their sound: {why}")
+            return publish.keep(scratch.picture, self.plan.outputs.partial)
+        if part is None:
+            return None
+        self.recorder.report.checks.append(part.check)
+        self.recorder.warn(f"{part.check.detail}: {part.path}")
+        return part.path
 
     def _bug(self, problem: Exception) -> InternalError:
         text = "".join(traceback.format_exception(type(problem), problem, problem.__traceback__))

@@ -57,8 +57,8 @@ def new_report(plan: Plan, checks: Iterable[Check]) -> RunReport:
         model=plan.adapter.info.id,
         backend=plan.backend.value,
         started_at=utc_now(),
-        config_resolved={name: knob.value for name, knob in plan.config.items()},
-        config_sources={name: knob.source for name, knob in plan.config.items()},
+        config_resolved={"executor": plan.executor.value} | {name: knob.value for name, knob in plan.config.items()},
+        config_sources={"executor": plan.executor_source} | {name: knob.source for name, knob in plan.config.items()},
         config_carriers={name: knob.carrier.value for name, knob in plan.config.items() if knob.carrier},
         command=CommandInfo(
             argv=list(plan.argv),

@@ -21,6 +21,9 @@ _STAGE_FIELDS = {
     MarkKind.VAE_DECODE: "vae_decode_ms",
     MarkKind.COLOR_CORRECTION: "color_correction_ms",
     MarkKind.MOTION_ENCODE: "motion_encode_ms",
+    MarkKind.AUDIO_EMBEDDING: "audio_embedding_ms",
+    MarkKind.COPY: "chunk_copy_ms",
+    MarkKind.ENCODE_WAIT: "encode_wait_ms",
 }
 
 

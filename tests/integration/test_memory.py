@@ -11,7 +11,7 @@ import pytest
 
 from omnirt_cli import host_memory
 from omnirt_cli.host_memory import HostAvailable
-from omnirt_cli.placement import foresee
+from omnirt_cli.placement import Foresight, foresee
 from omnirt_cli.planner import draft_plan
 from omnirt_cli.request import Audio2VideoRequest
 from omnirt_cli.settings import Surroundings
@@ -170,3 +170,26 @@ def test_host_memory_that_cannot_hold_the_frames_is_refused_with_the_longest_aud
     assert foresight.error.exit_status == 69
     assert "cgroup v2" in foresight.error.message
     assert "the longest audio that fits is" in (foresight.error.hint or "")
+
+
+def test_a_recording_too_long_for_the_script_is_taken_by_the_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_memory, "available", lambda: HostAvailable(4 << 30, "MemAvailable"))
+    asked: dict[str, Any] = {
+        "model": "soulx-flashtalk-14b",
+        "backend": "cpu",
+        "inputs": {"image": str(ASSETS / "portrait.png"), "audio": str(ASSETS / "speech.wav")},
+        "config": {"output_dir": str(tmp_path), "size": "1088*1920"},
+    }
+    around = Surroundings(environ={}, cwd=tmp_path, user_files=(), home=None)
+
+    def foreseen(**more: str) -> Foresight:
+        request = Audio2VideoRequest.model_validate({**asked, "config": {**asked["config"], **more}})
+        return foresee(draft_plan(request, surroundings=around).require(), around.environ)
+
+    by_script, by_driver = foreseen(), foreseen(executor="driver")
+
+    assert by_script.error is not None
+    assert (by_script.error.hint or "").startswith("--executor driver writes the frames as they come")
+    assert by_driver.error is None

@@ -26,6 +26,18 @@ def test_a_missing_tool_comes_with_what_to_install(monkeypatch: pytest.MonkeyPat
     assert "apt-get install ffmpeg" in str(caught.value.hint)
 
 
+def test_an_ffmpeg_without_an_h264_encoder_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tools.require_h264_encoder()
+    poor = tmp_path / "ffmpeg"
+    poor.write_text("#!/bin/sh\necho ' V....D h264_nvenc NVIDIA NVENC H.264 encoder (codec h264)'\n")
+    poor.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(InputMissingError, match=r"has no H\.264 encoder") as caught:
+        tools.require_h264_encoder()
+    assert "--executor driver" in (caught.value.hint or "")
+
+
 def test_a_tool_that_hangs_is_killed_at_its_deadline() -> None:
     before = time.monotonic()
     outcome = tools.run(python("import time; time.sleep(60)"), timeout_s=0.3)

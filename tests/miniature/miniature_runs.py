@@ -76,7 +76,7 @@ def command(variant: str, audio: Path, *flags: str, save_file: str = "res_out.mp
     kind = ["--model_type=pro"] if package(variant) == "flash_head" and not _names_model(flags) else []
     return [
         sys.executable,
-        *(_torchrun(ranks) if ranks else []),
+        *(torchrun(ranks) if ranks else []),
         str(CHECKOUTS / variant / "generate_video.py"),
         "--ckpt_dir=weights",
         "--wav2vec_dir=wav2vec",
@@ -114,7 +114,8 @@ def _names_model(flags: tuple[str, ...]) -> bool:
     return any(flag.startswith("--model_type") for flag in flags)
 
 
-def _torchrun(ranks: int) -> list[str]:
+def torchrun(ranks: int) -> list[str]:
+    """The launcher's words, and where so many ranks meet."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
     return [*launcher, f"--nproc_per_node={ranks}"]
 

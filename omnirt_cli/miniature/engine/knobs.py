@@ -6,6 +6,7 @@
 ``MINIATURE_BUSY``          ``1``: those seconds burn processor time instead of sleeping
 ``MINIATURE_TORCH``         ``0``: behave as if torch were not installed
 ``MINIATURE_QUANT``         ``ok``: the quantizing fork's ``--quantize`` succeeds instead of falling back
+``MINIATURE_FRAMES``        a file to which the frames go as well, as the encoder gets them (none)
 ``MINIATURE_TEXT_CTX_DIR``  where LiveAct's text contexts lie (``/tmp``)
 ``MINIATURE_FAULT``         what goes wrong, see ``engine.faults``
 ==========================  =========================================================================
@@ -26,6 +27,10 @@ def enabled(name: str, default: str = "0") -> bool:
 
 def quantizer_works() -> bool:
     return os.environ.get("MINIATURE_QUANT") == "ok"
+
+
+def frames_file() -> str | None:
+    return os.environ.get("MINIATURE_FRAMES") or None
 
 
 def text_context_dir() -> Path:

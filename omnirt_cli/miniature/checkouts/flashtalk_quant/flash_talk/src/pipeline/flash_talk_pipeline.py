@@ -2,9 +2,13 @@
 
 from flash_talk.shared import knobs, log, pipeline, portrait
 
+DEBUG_TIMING = False
+
 
 class FlashTalkPipeline(pipeline.Pipeline):
-    debug_timing = False
+    @property
+    def debug_timing(self):
+        return DEBUG_TIMING
 
     def __init__(self, checkpoint_dir, wav2vec_dir, device, quantize_mode):
         log.info(f"Creating WanModel from {checkpoint_dir}")
