@@ -137,7 +137,7 @@ def inspect_checkout(path: Path, script: str) -> CheckoutFacts:
         script: Its entry script, relative to it.
 
     Raises:
-        InputMissingError: The directory or the script is not there.
+        InputMissingError: The directory or the script is not there, or this user may not look into the directory.
     """
     root = _existing_root(path, script)
     entry = root / script
@@ -170,17 +170,41 @@ def inspect_checkout(path: Path, script: str) -> CheckoutFacts:
 
 
 def _existing_root(path: Path, script: str) -> Path:
+    _refuse_closed(path)
     if not path.is_dir():
         raise InputMissingError(
             f"The checkout {path} is not a directory.",
             hint="Give the directory of the cloned model repository with --repo-path.",
         )
-    if not (path / script).is_file():
+    if not _is_file(path / script):
         raise InputMissingError(
             f"The checkout {path} has no {script}.",
             hint=f"--repo-path must be the repository's top directory, the one that holds {script}.",
         )
     return path.resolve()
+
+
+def _refuse_closed(path: Path) -> None:
+    """Tell a directory that this user may not look into from one that is not there."""
+    try:
+        closed = stat.S_ISDIR(path.stat().st_mode) and not os.access(path, os.R_OK | os.X_OK)
+    except PermissionError:
+        closed = True
+    except OSError:
+        return
+    if closed:
+        raise InputMissingError(
+            f"The checkout {path} cannot be read by this user.",
+            hint="Check --repo-path and the permissions of its folders.",
+        )
+
+
+def _is_file(path: Path) -> bool:
+    """False, too, for a link into a place that this user may not look into."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 # --- the script's command line --------------------------------------------------------------------
@@ -260,9 +284,9 @@ def _is_call_of(node: ast.AST, attribute: str) -> bool:
 def _own_packages(root: Path, code: _Nodes | None) -> list[Path]:
     """Directories and files that the script imports; every package with an `inference` where it is unreadable."""
     if code is None:
-        return sorted(path for path in root.iterdir() if (path / "inference.py").is_file())
+        return sorted(path for path in root.iterdir() if _is_file(path / "inference.py"))
     names = dict.fromkeys(_imported_tops(code))
-    return [path for name in names for path in (root / name, root / f"{name}.py") if path.exists()]
+    return [path for name in names for path in (root / name, root / f"{name}.py") if os.access(path, os.F_OK)]
 
 
 def _imported_tops(code: _Nodes) -> Iterator[str]:
@@ -324,7 +348,7 @@ def _relative_files(
     for file in files:
         for match in _DATA_PATH.findall(texts.get(file) or _read(file) or b""):
             name = match.decode()
-            if name not in defaults and ".." not in name and (root / name).is_file():
+            if name not in defaults and ".." not in name and _is_file(root / name):
                 found[name] = None
     return tuple(sorted(found))
 
@@ -465,7 +489,7 @@ def _is_miniature(root: Path) -> bool:
 
 def _git_state(root: Path) -> tuple[str | None, bool | None]:
     """Revision and dirtiness of the checkout's *own* repository; a directory inside a bigger one has none."""
-    if not (root / ".git").exists():
+    if not os.access(root / ".git", os.F_OK):
         return None, None
     try:
         done = subprocess.run(

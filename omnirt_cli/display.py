@@ -35,6 +35,9 @@ STAGE_WORDS = {
 }
 
 
+_SENTENCE_ENDS = (".", "!", "?", ":", ";")
+
+
 class PlainDisplay:
     """One line an event that matters, for logs, CI and cron."""
 
@@ -78,7 +81,13 @@ def notice(event: BaseEvent) -> str | None:
 
 def finding_line(finding: Finding) -> str:
     """A finding in one line: what happened, why, and what to do."""
-    return f"{finding.severity.value}: {finding.what} {finding.why} {finding.do}"
+    return f"{finding.severity.value}: {_sentences(finding.what, finding.why, finding.do)}"
+
+
+def _sentences(*parts: str) -> str:
+    """The parts as one text, a full stop between two where the first has none."""
+    told = [part.strip() for part in parts if part.strip()]
+    return " ".join([*(part if part.endswith(_SENTENCE_ENDS) else f"{part}." for part in told[:-1]), *told[-1:]])
 
 
 def chunk_line(event: ChunkFinished) -> str:

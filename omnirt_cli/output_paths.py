@@ -94,7 +94,7 @@ def refuse_unwritable(outputs: OutputPaths, *, no_clobber: bool) -> None:
 
 
 def existing_folder(folder: Path) -> Path:
-    """The nearest parent that is there."""
-    while not folder.exists() and folder != folder.parent:
+    """The nearest parent that is there and that this user may look at; `Path.exists` would raise where they may not."""
+    while not os.access(folder, os.F_OK) and folder != folder.parent:
         folder = folder.parent
     return folder

@@ -6,6 +6,7 @@ one. `foresee` is the same look without taking anything, for `omnirt validate`, 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,14 +14,22 @@ from omnirt_cli import host_memory, memory_budget
 from omnirt_cli.checks import Check, CheckStatus, failed, passed, skipped, warned
 from omnirt_cli.devices.device import Device
 from omnirt_cli.devices.inventory import discover
-from omnirt_cli.devices.leases import Lease, LeaseDirectory, LeaseNote, Stop, acquire, busy, describe_holders
+from omnirt_cli.devices.leases import (
+    KindClaim,
+    Lease,
+    LeaseDirectory,
+    LeaseNote,
+    Stop,
+    acquire,
+    busy,
+    describe_holders,
+)
 from omnirt_cli.devices.selection import Choice, DeviceRequest, choose
 from omnirt_cli.draft import Draft
 from omnirt_cli.errors import DevicesUnavailableError, OmniRTError, UsageError
 from omnirt_cli.host_memory import HostNeed
 from omnirt_cli.memory_budget import BudgetStatus, DeviceNeed, Verdict
-from omnirt_cli.models.base import ModelAdapter
-from omnirt_cli.models.card import FigureKind
+from omnirt_cli.models.base import Backend, ModelAdapter
 from omnirt_cli.plan import Plan
 from omnirt_cli.preflight import CheckName
 from omnirt_cli.request import ExecutorChoice
@@ -64,12 +73,14 @@ def place(plan: Plan, *, environ: Mapping[str, str], cancel: Stop, on_wait: Call
         DevicesUnavailableError: There are not enough, whatever other runs give back.
         WaitCancelledError: `cancel` was asked.
     """
-    if plan.devices is None:
+    if plan.backend is Backend.CPU:
         return Placement()
+    known = plan.devices is not None and plan.devices.certain
     lease, devices = acquire(
         LeaseDirectory.open(environ),
-        _Chooser(plan, plan.devices, environ),
+        _Chooser(plan, plan.devices, environ) if plan.devices is not None else None,
         note=LeaseNote(plan.run_id, f"generate {plan.adapter.info.key}"),
+        claim=KindClaim(plan.backend.value, exclusive=not known),
         wait_s=plan.wait_s,
         cancel=cancel,
         on_wait=on_wait,
@@ -77,42 +88,53 @@ def place(plan: Plan, *, environ: Mapping[str, str], cancel: Stop, on_wait: Call
     return Placement(devices, lease)
 
 
+SETTLING_S = 10.0
+"""How long the memory of a run that has ended may take to come back; drivers need a second or two."""
+
+
 class _Chooser:
-    """Chooses, with memory as it is now: what was free or full before a wait says nothing after it."""
+    """Chooses devices, those with the memory first, with memory as it is now.
+
+    What was free or full before a wait says nothing after it. Where none has the memory, any are taken: whether that
+    certainly does not suffice is for `judge_memory` to say, in its own words.
+    """
 
     def __init__(self, plan: Plan, request: DeviceRequest, environ: Mapping[str, str]) -> None:
+        need = None if CheckName.DEVICE_MEMORY.value in plan.skipped_checks else device_need(plan)
+        self._need_gib = need.gib if need is not None and not need.aggregate else None
         self._request = request
-        self._need = device_need(plan)
         self._environ = environ
         self._free: frozenset[str] | None = None
+        self._changed_at: float | None = None
 
     def __call__(self, free: Callable[[Device], bool]) -> Choice:
-        now_free = frozenset(device.key for device in self._request.candidates if free(device))
-        changed = self._free is not None and now_free != self._free
-        first = self._free is None
-        self._free = now_free
-        if changed:
+        first = self._note(free)
+        settling = self._changed_at is not None and time.monotonic() - self._changed_at < SETTLING_S
+        if settling:
             self._request = refreshed(self._request, self._environ)
-        try:
-            return self._choose(free)
-        except DevicesUnavailableError:
-            if not first:
-                raise
-        # A run that ended a moment ago may not have given its memory back when the plan was made.
-        self._request = refreshed(self._request, self._environ)
-        return self._choose(free)
+        choice = self._with_memory(free)
+        if choice is None and settling:
+            return Choice((), self._request.candidates)
+        if choice is None and first:
+            # A run that ended a moment ago may not have given its memory back when the plan was made.
+            self._request = refreshed(self._request, self._environ)
+            choice = self._with_memory(free)
+        return choice or choose(self._request, free)
 
-    def _choose(self, free: Callable[[Device], bool]) -> Choice:
-        """Devices with the memory first; only what somebody measured may rule the others out."""
-        need = self._need
-        if need is None or need.aggregate:
-            return choose(self._request, free)
+    def _note(self, free: Callable[[Device], bool]) -> bool:
+        """See which devices are free, and whether that changed; True at the first look."""
+        now = frozenset(device.key for device in self._request.candidates if free(device))
+        before, self._free = self._free, now
+        if before is not None and now != before:
+            self._changed_at = time.monotonic()
+        return before is None
+
+    def _with_memory(self, free: Callable[[Device], bool]) -> Choice | None:
+        """Devices that have the memory; None where they have not."""
         try:
-            return choose(self._request, free, need.gib)
+            return choose(self._request, free, self._need_gib)
         except DevicesUnavailableError:
-            if need.kind is FigureKind.MEASURED:
-                raise
-        return choose(self._request, free)
+            return None
 
 
 def refreshed(request: DeviceRequest, environ: Mapping[str, str]) -> DeviceRequest:

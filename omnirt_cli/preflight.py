@@ -6,12 +6,14 @@ every problem at once; the exit code is the most telling one's.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TypeVar
 
 from omnirt_cli.checks import Check, failed, passed, skipped, warned
-from omnirt_cli.errors import OmniRTError, UsageError, most_telling
+from omnirt_cli.errors import InputMissingError, IOFailureError, OmniRTError, UsageError, most_telling
+from omnirt_cli.files import storage_error
 from omnirt_cli.yaml_document import nearest
 
 Found = TypeVar("Found")
@@ -76,6 +78,22 @@ def check_names(names: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
 
 
+_NOT_TO_BE_HAD = frozenset({errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+
+
+def refusal(name: CheckName, error: OSError) -> OmniRTError:
+    """What an operating system's refusal means for a check that did not foresee it."""
+    if name in (CheckName.OUTPUT, CheckName.DISK):
+        return storage_error(error, "the output")
+    where = f"{error.filename} " if error.filename else ""
+    if error.errno == errno.EACCES:
+        return InputMissingError(f"{where}cannot be read by this user", hint="check the permissions of its folders")
+    message = f"{where}cannot be used: {error.strerror or error}"
+    if error.errno in _NOT_TO_BE_HAD:
+        return InputMissingError(message, hint="check the path")
+    return IOFailureError(message, hint="check the disk or the network share that it lies on")
+
+
 class CheckList:
     """Runs checks one after another and remembers what each said.
 
@@ -102,6 +120,10 @@ class CheckList:
             found = check()
         except OmniRTError as error:
             self.fail(name, error)
+            return None
+        except OSError as error:
+            # A path is the user's, and can lie where nobody foresaw: no such place is a bug of OmniRT's.
+            self.fail(name, refusal(name, error))
             return None
         self.checks.append(passed(name.value, detail=detail))
         return found

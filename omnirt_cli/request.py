@@ -346,7 +346,7 @@ class Config(BaseModel):
     stall_timeout: float | None = _option("Seconds without a byte of output; 0: no limit.", Panel.RUN, ge=0)
     grace: float | None = _option("Seconds between TERM and KILL when stopping.", Panel.RUN, ge=0, le=600)
     env: dict[str, str] | None = _option(
-        "KEY=VALUE for the script, repeatable; wins over all.", Panel.RUN, trusted=True
+        "KEY=VALUE for the script, repeatable; wins over the rest.", Panel.RUN, trusted=True
     )
     verify: VerifyMode | None = _option("How closely to check the video.", Panel.RUN)
     allow_black: bool | None = _option("Only warn about a black video.", Panel.RUN)

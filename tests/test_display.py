@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from omnirt_cli.display import LiveDisplay, PlainDisplay, choose_display
+from omnirt_cli.display import LiveDisplay, PlainDisplay, choose_display, finding_line
+from omnirt_cli.finding import Finding, Severity
 from omnirt_cli.run.events import ChunkFinished, RunStarted, Stage, StageFinished, StageStarted, StepFinished, Warned
 
 STARTED = RunStarted(model="m", output="o.mp4", log_path="o.log", chunks=9, frames=250, duration_s=10.0)
@@ -62,3 +63,19 @@ def test_without_progress_warnings_are_told_all_the_same(capsys: pytest.CaptureF
 
 def test_without_a_terminal_lines_are_plain() -> None:
     assert isinstance(choose_display("auto"), PlainDisplay)
+
+
+@pytest.mark.parametrize(
+    ("finding", "line"),
+    [
+        (("It was slow.", "The disk is.", "Use another."), "It was slow. The disk is. Use another."),
+        (("it was slow", "the disk is", "use another"), "it was slow. the disk is. use another"),
+        (("Was it slow?", "", "Look: "), "Was it slow? Look:"),
+    ],
+)
+def test_a_finding_is_told_in_sentences(finding: tuple[str, str, str], line: str) -> None:
+    what, why, do = finding
+
+    told = finding_line(Finding(code="slow", severity=Severity.WARNING, what=what, why=why, do=do))
+
+    assert told == f"warning: {line}"

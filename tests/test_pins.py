@@ -45,3 +45,12 @@ def test_each_backend_has_its_own_and_an_unknown_model_none() -> None:
     assert ascend is not None
     assert "torch-npu" in ascend.packages
     assert pins_for("soulx-flashtalk-14b", Backend.CPU, "public-new") is None
+
+
+def test_a_package_that_may_be_of_any_version_is_only_said_to_be_missing() -> None:
+    pins = pins_for("soulx-flashtalk-14b", Backend.ASCEND, "ascend")
+    assert pins is not None
+    there = {name: wanted.removeprefix("==") for name, wanted in pins.packages.items()}
+
+    assert pins.deviations("3.11.4", {**there, "attrs": "25.1.0"}) == []
+    assert pins.deviations("3.11.4", {**there, "attrs": None}) == ["attrs is missing"]

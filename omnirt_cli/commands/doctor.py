@@ -70,7 +70,13 @@ def _print(found: Examination) -> None:
         for key, value in found.settings.get(section.title, {}).items():
             console.say(f"       {key} = {value}")
     console.say("")
-    console.say("a render can work here" if found.ok else "a render cannot work here")
+    console.say(_verdict(found))
+
+
+def _verdict(found: Examination) -> str:
+    if found.only_miniature:
+        return "only the miniature can render here: no model is configured"
+    return "a render can work here" if found.ok else "a render cannot work here"
 
 
 def _device_line(device: DeviceSight) -> str:

@@ -7,9 +7,10 @@ import shlex
 import typer
 
 from omnirt_cli import console
-from omnirt_cli.checks import Check, CheckStatus
+from omnirt_cli.checks import Check, CheckStatus, skipped
 from omnirt_cli.cli_options import RequestFlags
 from omnirt_cli.draft import Draft, plan_document
+from omnirt_cli.errors import OmniRTError
 from omnirt_cli.placement import foresee_draft
 from omnirt_cli.plan import EarlierDocument
 from omnirt_cli.planner import draft_plan
@@ -35,6 +36,9 @@ def show_plan(flags: RequestFlags, *, json: bool, files: bool, surroundings: Sur
     around = surroundings or Surroundings.current()
     draft = draft_plan(flags.request, request_file=flags.file, surroundings=around)
     foresee_draft(draft, around.environ)
+    face = _look_for_face(draft)
+    if face is not None:
+        draft.checks.add([face], None)
     if json:
         plan = plan_document(draft).model_dump(mode="json", exclude=None if files else {"files"})
         console.say_json({"plan": plan, "checks": [check.model_dump(mode="json") for check in draft.checks.checks]})
@@ -44,6 +48,20 @@ def show_plan(flags: RequestFlags, *, json: bool, files: bool, surroundings: Sur
     if error is not None:
         console.tell_error(error)
         raise typer.Exit(error.exit_status)
+
+
+def _look_for_face(draft: Draft) -> Check | None:
+    """The look that a run takes while its model loads; None where portrait or picture size is not known."""
+    from omnirt_cli.portrait_check import NAME, check_faces, framing
+
+    if draft.portrait is None or draft.geometry is None:
+        return None
+    if NAME in (draft.settings.get("skip_check") or ()):
+        return skipped(NAME, "left out by --skip-check")
+    try:
+        return check_faces(draft.portrait, framing(draft.geometry, draft.config.get("face_crop")))
+    except (OmniRTError, OSError) as error:
+        return skipped(NAME, f"faces could not be looked for: {error}")
 
 
 def _print_plan(draft: Draft) -> None:

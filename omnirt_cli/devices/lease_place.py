@@ -18,6 +18,7 @@ A lease is an agreement among OmniRTs and keeps nobody off a card by force. What
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import pwd
@@ -41,6 +42,12 @@ NETWORK_FILE_SYSTEMS = frozenset(
     | {"fuse.s3fs", "fuse.sshfs"}
 )
 """Types in /proc/self/mountinfo on which a lock counts on one host, on all, or not at all, as they were mounted."""
+
+KERNEL_FILE_SYSTEMS = frozenset(
+    {"bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs", "proc", "pstore", "securityfs", "sysfs"}
+    | {"tracefs"}
+)
+"""Types that take no file of a user's, though root may seem to have the right to make one."""
 
 _FOLDER_MODE = 0o1777
 _FILE_MODE = 0o666
@@ -88,6 +95,7 @@ class LeasePlace:
             raise place.refused("is a relative path, which means another place in another directory")
         with place.opened() as folder:
             place.check_file_system(folder)
+            place.check_writable(folder)
         return place
 
     @contextlib.contextmanager
@@ -112,6 +120,8 @@ class LeasePlace:
         kind = file_system_type(folder)
         if kind in NETWORK_FILE_SYSTEMS:
             raise self.refused(f"lies on a network file system ({kind}), where locks are not to be relied on")
+        if kind in KERNEL_FILE_SYSTEMS:
+            raise self.refused(f"lies on {kind}, which takes no files")
         if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
             raise self.refused("lies on a read-only file system")
         try:
@@ -122,6 +132,15 @@ class LeasePlace:
         except OSError as error:
             raise self.without_locks(error) from error
         fcntl.flock(folder, fcntl.LOCK_UN)
+
+    def check_writable(self, folder: int) -> None:
+        """See that this user could make the lease file of a device that nobody had yet.
+
+        Raises:
+            ConfigInvalidError, OutputUncreatableError: Not so; every render would be refused later, and unseen before.
+        """
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=True):
+            raise self.refused(f"takes no new file: {os.strerror(errno.EACCES)}", _sharing_hint(self.path))
 
     def open_file(self, folder: int, key: str) -> int:
         """A descriptor of the key's lease file, above the standard ones; the file is made where it is missing.
@@ -136,6 +155,8 @@ class LeasePlace:
 
     def open_existing(self, folder: int, key: str) -> int | None:
         """A descriptor for looking at the key's lease file; None where nobody ever made it.
+
+        Opened for writing as a run would, so that a look finds what would refuse the run.
 
         Raises:
             ConfigInvalidError, OutputUncreatableError: Something else has its name, or it cannot be opened.
@@ -192,7 +213,7 @@ class LeasePlace:
 
     def _open_existing(self, folder: int, name: str) -> int | None:
         try:
-            descriptor = os.open(name, os.O_RDONLY | _FILE_FLAGS, dir_fd=folder)
+            descriptor = os.open(name, os.O_RDWR | _FILE_FLAGS, dir_fd=folder)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -49,6 +49,31 @@ class WaitCancelledError(Exception):
     """The wait for devices was cancelled through its token; nothing is held."""
 
 
+class KindHeldError(Exception):
+    """Other runs have devices of this kind in a way that rules ours out; the message says who, as far as known."""
+
+
+@dataclass(frozen=True)
+class KindClaim:
+    """What every run claims of all devices of a kind, beside its own devices' leases.
+
+    Where a vendor's tool hangs or fails, nobody can tell which devices there are, and one device may go by two names.
+    A run in the dark therefore claims the kind for itself; those that know their devices share it.
+
+    Attributes:
+        kind: `ascend` or `cuda`.
+        exclusive: The run cannot tell its devices apart from others'.
+    """
+
+    kind: str
+    exclusive: bool
+
+    @property
+    def key(self) -> str:
+        """The name of its lock."""
+        return f"every-{self.kind}"
+
+
 class Stop(Protocol):
     """What can end a wait: `omnirt_cli.run.cancel.CancelToken` is one."""
 
@@ -160,11 +185,18 @@ class LeaseDirectory:
         """The directory."""
         return self.place.path
 
-    def try_acquire(self, keys: Iterable[str], note: LeaseNote) -> Lease | None:
-        """Take the leases of all these devices; None, with nothing held, where anybody has one of them."""
+    def try_acquire(self, keys: Iterable[str], note: LeaseNote, claim: KindClaim | None = None) -> Lease | None:
+        """Take the leases of all these devices; None, with nothing held, where anybody has one of them.
+
+        Raises:
+            KindHeldError: The claim on their kind cannot be had; nothing is held.
+        """
         wanted = tuple(sorted(set(keys)))
         with contextlib.ExitStack() as undo, self.place.opened() as folder:
             fds: list[int] = []
+            claimed = self._claim(folder, claim, note) if claim is not None else None
+            if claimed is not None:
+                undo.callback(_unlock, claimed)
             for key in wanted:
                 descriptor = self._lock(folder, key)
                 if descriptor is None:
@@ -174,7 +206,25 @@ class LeaseDirectory:
             for descriptor in fds:
                 _write_note(descriptor, note)
             undo.pop_all()
-        return Lease(wanted, tuple(fds))
+        return Lease(wanted, (*fds, claimed) if claimed is not None else tuple(fds))
+
+    def _claim(self, folder: int, claim: KindClaim, note: LeaseNote) -> int:
+        """A descriptor that carries the claim's lock."""
+        descriptor = self.place.open_file(folder, claim.key)
+        try:
+            if self._flock(descriptor, fcntl.LOCK_EX if claim.exclusive else fcntl.LOCK_SH):
+                if claim.exclusive:
+                    os.ftruncate(descriptor, 0)
+                    _write_note(descriptor, note)
+                return descriptor
+            who = _read_note(descriptor, claim.key).described
+        except BaseException:  # an interrupt included: leave no lock behind
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        if claim.exclusive:
+            raise KindHeldError(f"other runs have {claim.kind} devices, and which ones there are cannot be told now")
+        raise KindHeldError(f"every {claim.kind} device is held by {who}, which cannot tell them apart")
 
     def holder(self, key: str) -> LeaseHolder | None:
         """Who has this device's lease now; None where nobody has."""
@@ -237,9 +287,10 @@ class LeaseDirectory:
 
 def acquire(
     directory: LeaseDirectory,
-    choose: Callable[[Callable[[Device], bool]], Choice],
+    choose: Callable[[Callable[[Device], bool]], Choice] | None,
     *,
     note: LeaseNote,
+    claim: KindClaim | None = None,
     wait_s: float = 0.0,
     cancel: Stop | None = None,
     poll_s: float = POLL_S,
@@ -250,7 +301,9 @@ def acquire(
     Args:
         directory: Where the leases are.
         choose: Given what tells whether a device is free, what to take; see `selection.choose`. Called at every try.
+            None for a run that cannot tell devices apart, and has but its claim.
         note: What others are told.
+        claim: On the devices' kind.
         wait_s: Seconds to wait for devices that other runs have.
         cancel: Ends the wait.
         poll_s: Seconds between tries.
@@ -267,21 +320,31 @@ def acquire(
     began = time.monotonic()
     said: str | None = None
     while True:
-        choice = choose(directory.is_free)
-        lease = directory.try_acquire([device.key for device in choice.devices], note) if choice.devices else None
+        choice = choose(directory.is_free) if choose is not None else Choice(())
+        lease, held = _try(directory, choice, note, claim) if choice.devices or choose is None else (None, None)
         if lease is not None:
             return lease, choice.devices
         # Devices that were free a moment ago: another run was faster, and others may still be free.
-        lost_race = bool(choice.devices)
+        lost_race = bool(choice.devices) and held is None
         give_up = began + (max(wait_s, _LOST_RACE_S) if lost_race else wait_s)
         left = give_up - time.monotonic()
-        who = describe_holders(directory, choice.devices or choice.leased)
+        who = held or describe_holders(directory, choice.devices or choice.leased)
         if left <= 0:
             raise busy(who, wait_s)
         if on_wait is not None and not lost_race and who != said:
             on_wait(who)
             said = who
         _pause(min(_LOST_RACE_PAUSE_S if lost_race else poll_s, left), cancel)
+
+
+def _try(
+    directory: LeaseDirectory, choice: Choice, note: LeaseNote, claim: KindClaim | None
+) -> tuple[Lease | None, str | None]:
+    """The lease, or who holds the whole kind."""
+    try:
+        return directory.try_acquire([device.key for device in choice.devices], note, claim), None
+    except KindHeldError as error:
+        return None, str(error)
 
 
 def describe_holders(directory: LeaseDirectory, devices: Sequence[Device]) -> str:

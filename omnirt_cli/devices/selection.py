@@ -22,12 +22,14 @@ class DeviceRequest:
         candidates: The devices it may take.
         count: How many of them.
         chosen_by_user: The user named exactly these.
+        certain: A vendor's tool told which devices they are. Otherwise two names may mean one device.
     """
 
     kind: Backend
     candidates: tuple[Device, ...]
     count: int
     chosen_by_user: bool
+    certain: bool = True
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,10 @@ VARIABLES = {Backend.ASCEND: "ASCEND_RT_VISIBLE_DEVICES", Backend.CUDA: "CUDA_VI
 _NUMBER = re.compile(r"[0-9]{1,4}", re.ASCII)
 _GPU_UUID = re.compile(r"GPU-[0-9A-Fa-f-]+", re.ASCII)
 _MIG_UUID = re.compile(r"MIG-[0-9A-Za-z/-]+", re.ASCII)
+_RANGE = re.compile(r"([0-9]{1,4})-([0-9]{1,4})", re.ASCII)
+
+_SHOWN_CHARS = 80
+"""How much of a list a message repeats."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def require_enough(visibility: Visibility, processes: int, inventory: Inventory 
     if visibility.ids is None:
         known, wider = f"this machine has {count}", ""
     else:
-        known, wider = f"{visibility.source} names {visibility.value}", f"name {processes} devices, or "
+        known, wider = f"{visibility.source} names {_brief(visibility.value or '')}", f"name {processes} devices, or "
     raise DevicesUnavailableError(
         f"{processes} processes need {processes} devices, but {known}",
         hint=f"{wider}start {count} process{'es' * (count != 1)}",
@@ -108,20 +112,21 @@ def parse_ids(kind: Backend, text: str, source: str) -> tuple[str, ...]:
             the hint has the corrected value.
     """
     parts = [part.strip() for part in text.split(",")]
-    good = [part for part in parts if part and _valid(kind, part)]
+    good = [one for part in parts for one in _spelled_out(part) if _valid(kind, one)]
+    said = f"{source}={_brief(text)!r}"
     if not good:
         raise DevicesUnavailableError(
-            f"{source}={text!r} makes no device visible", hint=f"name devices by number, e.g. {source}=0,1"
+            f"{said} makes no device visible", hint=f"name devices by number, e.g. {source}=0,1"
         )
     if len({bool(_NUMBER.fullmatch(part)) for part in good}) > 1:
         raise DevicesUnavailableError(
-            f"{source}={text!r} is malformed: it mixes numbers and UUIDs, of which CUDA reads one kind",
+            f"{said} is malformed: it mixes numbers and UUIDs, of which CUDA reads one kind",
             hint="name all devices by number, or all by UUID",
         )
     corrected = _corrected(good)
     if text != ",".join(corrected):
         raise DevicesUnavailableError(
-            f"{source}={text!r} is malformed: {_complaint(kind, text, parts)}", hint=f"write {','.join(corrected)}"
+            f"{said} is malformed: {_complaint(kind, text, parts)}", hint=f"write {_brief(','.join(corrected))}"
         )
     return tuple(corrected)
 
@@ -142,7 +147,7 @@ class _List:
             ids = _full_names(ids, source, there)
         elif there.count is not None and len(ids) > there.count:
             raise DevicesUnavailableError(
-                f"{source}={text} names {len(ids)} devices, but this machine has {there.count}",
+                f"{source}={_brief(text)} names {len(ids)} devices, but this machine has {there.count}",
                 hint="name those that are there",
             )
         return cls(text, source, ids, there)
@@ -153,8 +158,8 @@ class _List:
         hidden = [device_id for device_id in self.ids if self._identity(device_id) not in visible]
         if hidden:
             raise DevicesUnavailableError(
-                f"{self.source} names {', '.join(hidden)}, but {outer.source}={outer.text} hides it",
-                hint=f"choose among {','.join(outer.ids)}, or unset {outer.source}",
+                f"{self.source} names {_brief(', '.join(hidden))}, but {outer.source}={_brief(outer.text)} hides it",
+                hint=f"choose among {_brief(','.join(outer.ids))}, or unset {outer.source}",
             )
 
     def _identity(self, device_id: str) -> str:
@@ -174,24 +179,25 @@ def _full_names(ids: Sequence[str], source: str, there: Inventory) -> tuple[str,
         if len(devices) > 1:
             names = ", ".join(device.uuid or device.id for device in devices)
             raise DevicesUnavailableError(
-                f"{source}={value}: {device_id} is the beginning of several UUIDs", hint=f"write one of {names}"
+                f"{source}={_brief(value)}: {device_id} is the beginning of several UUIDs", hint=f"write one of {names}"
             )
     present = list(dict.fromkeys(_name(device_id, devices[0]) for device_id, devices in found.items() if devices))
     missing = [device_id for device_id, devices in found.items() if not devices]
     if missing:
-        raise _not_there(f"{source}={value}", missing, present, there)
+        raise _not_there(f"{source}={_brief(value)}", missing, present, there)
     if len(present) < len(ids):
         raise DevicesUnavailableError(
-            f"{source}={value} is malformed: a device is named twice", hint=f"write {','.join(present)}"
+            f"{source}={_brief(value)} is malformed: a device is named twice",
+            hint=f"write {_brief(','.join(present))}",
         )
     return tuple(present)
 
 
 def _not_there(said: str, missing: list[str], present: list[str], there: Inventory) -> DevicesUnavailableError:
-    ids = ",".join(there.ids or ()) or "none"
+    ids = _brief(",".join(there.ids or ())) or "none"
     return DevicesUnavailableError(
-        f"{said} names {', '.join(missing)}, which is not among the {there.kind.value} devices here ({ids})",
-        hint=f"write {','.join(present)}" if present else f"choose among {ids}",
+        f"{said} names {_brief(', '.join(missing))}, which is not among the {there.kind.value} devices here ({ids})",
+        hint=f"write {_brief(','.join(present))}" if present else f"choose among {ids}",
     )
 
 
@@ -219,10 +225,24 @@ def _corrected(good: list[str]) -> list[str]:
     return [str(number) for number in sorted({int(part) for part in good})]
 
 
+def _spelled_out(part: str) -> list[str]:
+    """The numbers that a range means, else the entry as it is; no runtime reads a range, but people write one."""
+    found = _RANGE.fullmatch(part)
+    numbers = range(int(found[1]), int(found[2]) + 1) if found else ()
+    return [str(number) for number in numbers] or [part]
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "\u2026"
+
+
 def _complaint(kind: Backend, text: str, parts: list[str]) -> str:
+    ranges = [part for part in parts if _RANGE.fullmatch(part)]
+    if ranges:
+        return f"{ranges[0]!r} is a range; devices are named one by one"
     unknown = [part for part in parts if part and not _valid(kind, part)]
     if unknown:
-        return f"{unknown[0]!r} is no device number"
+        return f"{_brief(unknown[0])!r} is no device number"
     if any(char.isspace() for char in text) or "" in parts:
         return "spaces and empty entries end the list early"
     if len(set(parts)) < len(parts):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from omnirt_cli.checks import Check, failed, passed, skipped, warned
 from omnirt_cli.devices.device import Device, Holder, Inventory
 from omnirt_cli.devices.inventory import discover
-from omnirt_cli.devices.leases import LeaseDirectory
+from omnirt_cli.devices.leases import LeaseDirectory, LeaseHolder
 from omnirt_cli.devices.visibility import VARIABLES, resolve_visibility
 from omnirt_cli.doctor.examination import DeviceSight, Section
 from omnirt_cli.errors import OmniRTError
@@ -19,10 +20,13 @@ KINDS = (Backend.ASCEND, Backend.CUDA)
 def look_at_devices(environ: Mapping[str, str]) -> tuple[Section, list[DeviceSight]]:
     """Every kind of device; a machine without any is told, and is no fault."""
     inventories = [discover(kind, environ=environ) for kind in KINDS]
-    checks = [check for inventory in inventories for check in _judge(inventory, environ)]
+    leases = _Leases.look(inventories, environ)
+    checks = [check for inventory in inventories for check in _judge(inventory, environ)] + leases.faults
     # A model's own section says whether its devices are well; a machine may have others that nobody uses.
     return Section(title="devices", checks=checks, needed=False), [
-        sight for inventory in inventories for sight in _sights(inventory, environ)
+        _sight(inventory.kind, device, leases.holders.get(device.key))
+        for inventory in inventories
+        for device in inventory.devices or ()
     ]
 
 
@@ -52,11 +56,35 @@ def _visibility(inventory: Inventory, environ: Mapping[str, str]) -> list[Check]
     return [passed(variable, detail=visible.value)]
 
 
-def _sights(inventory: Inventory, environ: Mapping[str, str]) -> list[DeviceSight]:
-    return [_sight(inventory.kind, device, environ) for device in inventory.devices or ()]
+@dataclass(frozen=True)
+class _Leases:
+    """Who has which device, by the device's key, and the lease files that no run could take."""
+
+    holders: Mapping[str, str]
+    faults: list[Check]
+
+    @classmethod
+    def look(cls, inventories: Sequence[Inventory], environ: Mapping[str, str]) -> _Leases:
+        try:
+            directory = LeaseDirectory.open(environ)
+        except OmniRTError:
+            return cls({}, [])  # the machine's section tells why
+        devices = [device for inventory in inventories for device in inventory.devices or ()]
+        seen = {device.key: _holder(directory, device) for device in devices}
+        return cls(
+            holders={key: found.described for key, found in seen.items() if isinstance(found, LeaseHolder)},
+            faults=[found for found in seen.values() if isinstance(found, Check)],
+        )
 
 
-def _sight(kind: Backend, device: Device, environ: Mapping[str, str]) -> DeviceSight:
+def _holder(directory: LeaseDirectory, device: Device) -> LeaseHolder | Check | None:
+    try:
+        return directory.holder(device.key)
+    except OmniRTError as error:
+        return failed("leases", detail=error.message, hint=error.hint)
+
+
+def _sight(kind: Backend, device: Device, leased_by: str | None) -> DeviceSight:
     return DeviceSight(
         kind=kind.value,
         id=device.id,
@@ -65,17 +93,9 @@ def _sight(kind: Backend, device: Device, environ: Mapping[str, str]) -> DeviceS
         health=device.health,
         memory_total_gib=device.total_gib,
         memory_free_gib=device.free_gib,
-        leased_by=_leased_by(device, environ),
+        leased_by=leased_by,
         holders=[_named(holder) for holder in device.holders],
     )
-
-
-def _leased_by(device: Device, environ: Mapping[str, str]) -> str | None:
-    try:
-        holder = LeaseDirectory.open(environ).holder(device.key)
-    except OmniRTError:
-        return None  # the machine's section tells why
-    return holder.described if holder else None
 
 
 def _named(holder: Holder) -> str:

@@ -52,12 +52,14 @@ class Examination(BaseModel):
 
     Attributes:
         ok: A render can work: the machine is well, and so is every model that is configured (or asked about).
+        only_miniature: What can work is OmniRT's stand-in alone, because no model is configured.
         settings: Key -> value and source, for each model's section title.
     """
 
     model_config = ConfigDict(frozen=True)
 
     ok: bool
+    only_miniature: bool = False
     sections: list[Section]
     devices: list[DeviceSight]
     settings: dict[str, dict[str, str]] = Field(default_factory=dict)

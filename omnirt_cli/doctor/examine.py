@@ -9,7 +9,7 @@ from omnirt_cli import __version__
 from omnirt_cli.doctor.devices import look_at_devices
 from omnirt_cli.doctor.examination import Examination, Section
 from omnirt_cli.doctor.machine import look_at_machine
-from omnirt_cli.doctor.models import ModelSight, look_at_model, look_at_stand_in
+from omnirt_cli.doctor.models import ModelSight, look_at_model, look_without_models
 from omnirt_cli.models import registry
 from omnirt_cli.request import BackendChoice
 from omnirt_cli.settings import Surroundings
@@ -34,10 +34,13 @@ def examine(
     models = list(_models(model, backend, around, deep=deep))
     devices, sights = look_at_devices(around.environ)
     sections = [look_at_machine(around, around.cwd / "outputs"), devices, *(sight.section for sight in models)]
-    if not any(sight.configured for sight in models):
-        sections.append(look_at_stand_in(around))
+    configured = any(sight.configured for sight in models)
+    if not configured and model is None:
+        sections.append(look_without_models(backend, around))
+    ok = all(section.well for section in sections if section.needed)
     return Examination(
-        ok=all(section.well for section in sections if section.needed),
+        ok=ok,
+        only_miniature=ok and not configured,
         sections=sections,
         devices=sights,
         settings={sight.section.title: dict(sight.settings) for sight in models if sight.settings},

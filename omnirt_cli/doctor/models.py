@@ -13,7 +13,7 @@ from launchers.env_script import capture_env_script
 from launchers.environment import compose_environment
 from launchers.errors import LaunchError
 from omnirt_cli.checkout_imports import read_imports
-from omnirt_cli.checks import Check, failed, passed, skipped, warned
+from omnirt_cli.checks import Check, CheckStatus, failed, passed, skipped, warned
 from omnirt_cli.devices.deep_probe import compare, probe_model_python
 from omnirt_cli.devices.visibility import VARIABLES
 from omnirt_cli.doctor.examination import Section
@@ -37,7 +37,11 @@ _OF_THE_SAMPLE = frozenset(
 
 @dataclass(frozen=True)
 class ModelSight:
-    """A model's section, and the settings it was made from."""
+    """A model's section, and the settings it was made from.
+
+    Attributes:
+        configured: It has a checkout of its own; else at most the miniature stands in for it.
+    """
 
     section: Section
     settings: Mapping[str, str]
@@ -66,20 +70,43 @@ def look_at_model(
         return ModelSight(Section(title=model_id, checks=[check], needed=False), told, configured=False)
     draft = draft_plan(_sample_request(model_id, backend), surroundings=around)
     foresee_draft(draft, around.environ)
-    checks = [check for check in draft.checks.checks if check.name not in _OF_THE_SAMPLE]
+    checks = _told_once([check for check in draft.checks.checks if check.name not in _OF_THE_SAMPLE])
     checks += _facts(draft)
     checks += _python_checks(draft, around, deep=deep)
-    return ModelSight(Section(title=_title(draft, model_id), checks=checks), told, configured=True)
+    return ModelSight(Section(title=_title(draft, model_id), checks=checks), told, configured=configured)
 
 
-def look_at_stand_in(around: Surroundings) -> Section:
-    """Whether a render can work at all here, where no model is configured: OmniRT's own stand-in on the CPU."""
+def look_without_models(backend: BackendChoice | None, around: Surroundings) -> Section:
+    """Whether a render can work at all here, where no model is configured: the miniature stands in, on the CPU alone.
+
+    Args:
+        backend: What to compute on; the configured one by default.
+        around: Where settings are looked for.
+    """
+    wanted = backend or resolve(None, {}, None, around).get("backend")
+    if wanted in (None, BackendChoice.AUTO, BackendChoice.CPU):
+        return _look_at_stand_in(around)
+    missing = failed(
+        CheckName.CHECKOUT.value,
+        detail=f"no model is configured for {BackendChoice(wanted).value}; the miniature computes on the CPU alone",
+        hint="set the `repo_path` of a model, as its own section above says",
+    )
+    return Section(title="models", checks=[missing])
+
+
+def _look_at_stand_in(around: Surroundings) -> Section:
     draft = draft_plan(_sample_request(registry.model_ids()[0], BackendChoice.CPU), surroundings=around)
     foresee_draft(draft, around.environ)
     return Section(
         title="miniature (--backend cpu)",
         checks=[check for check in draft.checks.checks if check.name not in _OF_THE_SAMPLE],
     )
+
+
+def _told_once(checks: list[Check]) -> list[Check]:
+    """Without the `ok` of a check that has warned."""
+    warned_of = {check.name for check in checks if check.status is CheckStatus.WARNED}
+    return [check for check in checks if check.status is not CheckStatus.PASSED or check.name not in warned_of]
 
 
 def _told(key: str, settings: Settings) -> str:

@@ -11,6 +11,9 @@ from omnirt_cli.config_data import config_text
 from omnirt_cli.models.base import Backend
 from omnirt_cli.yaml_document import load_yaml
 
+_ANY = ">=0"
+"""A package that must be there, in whatever version."""
+
 
 class Pins(BaseModel):
     """The versions for one kind of environment.
@@ -40,7 +43,7 @@ class Pins(BaseModel):
     def deviations(self, python: str, versions: Mapping[str, str | None]) -> list[str]:
         """Each package that is missing or of another version, in words."""
         found = [
-            f"{name} {version or 'is missing'} (run with {name}{wanted})"
+            f"{name} {version or 'is missing'}" + (f" (run with {name}{wanted})" if wanted != _ANY else "")
             for name, wanted in self.packages.items()
             if not _agrees(version := versions.get(name), wanted)
         ]

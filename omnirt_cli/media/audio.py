@@ -14,13 +14,13 @@ import tempfile
 import threading
 import wave
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from omnirt_cli.errors import InputInvalidError, IOFailureError
 from omnirt_cli.media import tools
-from omnirt_cli.media.files import regular_file
+from omnirt_cli.media.files import FileStamp, regular_file
 
 if TYPE_CHECKING:
     from omnirt_cli.models.base import AudioPlan
@@ -101,6 +101,7 @@ class Speech:
         silent: Nothing in it is audible.
         warnings: What a person should know of it.
         pcm: The samples themselves.
+        stamp: Of the file as it was inspected; None where that is not known.
     """
 
     path: Path
@@ -115,6 +116,7 @@ class Speech:
     silent: bool
     warnings: tuple[str, ...] = ()
     pcm: Pcm = field(default_factory=Pcm, repr=False, compare=False)
+    stamp: FileStamp | None = field(default=None, repr=False, compare=False)
 
     def facts(self) -> dict[str, Any]:
         """What the report says of it."""
@@ -163,6 +165,7 @@ class AudioInspection:
         self.path = path
         self._max_duration_s = max_duration_s
         regular_file(path, "audio")
+        self._stamp = FileStamp.of(path)
         probe_argv, decode_argv = _probe_argv(path), _decode_argv(path, max_duration_s)
         self._probe = tools.Tool(probe_argv, timeout_s=tools.PROBE_TIMEOUT_S)
         self._decode = tools.Tool(decode_argv, timeout_s=_DECODE_TIMEOUT_S)
@@ -189,7 +192,7 @@ class AudioInspection:
             ) from error
         if pcm.samples > self._max_duration_s * SAMPLE_RATE:
             raise _too_long(self.path, self._max_duration_s)
-        return _judge(self.path, header, pcm, self._decode.wait())
+        return replace(_judge(self.path, header, pcm, self._decode.wait()), stamp=self._stamp)
 
 
 @dataclass(frozen=True)

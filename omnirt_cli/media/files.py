@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from omnirt_cli.errors import InputInvalidError, InputMissingError
 
 _BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """How long a file is and when it was last written; what replaces or rewrites it gives it another.
+
+    Its number is no part of it: overlayfs may give a file another one when it is linked.
+    """
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileStamp | None:
+        """The stamp of the file behind `path`; None where it cannot be looked at."""
+        try:
+            facts = path.stat()
+        except OSError:
+            return None
+        return cls(facts.st_size, facts.st_mtime_ns)
 
 
 def sha256_of(path: Path) -> str:
@@ -34,13 +55,17 @@ def regular_file(path: Path, what: str) -> int:
         what: How the message calls it: `audio` or `image`.
 
     Raises:
-        InputMissingError: There is no such file.
+        InputMissingError: There is no such file, or a folder on the way is closed to this user.
         InputInvalidError: It is a folder, a pipe or a device, is empty, or may not be read.
     """
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise InputMissingError(f"the {what} {path} does not exist", hint="check the path") from None
+    except PermissionError:
+        raise InputMissingError(
+            f"the {what} {path} cannot be read by this user", hint="check the permissions of its folders"
+        ) from None
     except OSError as error:
         raise InputInvalidError(f"the {what} {path} cannot be read: {error.strerror}") from error
     if stat.S_ISDIR(found.st_mode):

@@ -87,8 +87,18 @@ def candidates(planning: Planning) -> tuple[Device, ...]:
     if visibility is None:
         return ()
     if visibility.ids is None:
-        return inventory.devices or () if inventory else ()
+        return _usable_together(inventory.devices or ()) if inventory else ()
     return tuple(_known_or_named(device_id, inventory, visibility) for device_id in visibility.ids)
+
+
+def _usable_together(devices: tuple[Device, ...]) -> tuple[Device, ...]:
+    """A process sees one MIG instance and nothing beside it: whole GPUs are taken first, else a single instance."""
+    whole = tuple(device for device in devices if not _is_instance(device))
+    return whole or devices
+
+
+def _is_instance(device: Device) -> bool:
+    return device.id.startswith("MIG-")
 
 
 def _known_or_named(device_id: str, inventory: Inventory | None, visibility: Visibility) -> Device:
@@ -100,7 +110,7 @@ def _known_or_named(device_id: str, inventory: Inventory | None, visibility: Vis
 def to_be_had(planning: Planning) -> tuple[Device, ...]:
     """The devices that the run could get now: as they were named, else those with the most free memory first."""
     found = candidates(planning)
-    return found if named_by_user(planning) else _roomiest_first(_not_leased(planning, found) or found)
+    return found if named_by_user(planning) else _roomiest_first(_to_choose_from(planning, found))
 
 
 def _roomiest_first(devices: tuple[Device, ...]) -> tuple[Device, ...]:
@@ -127,7 +137,15 @@ def most_devices(planning: Planning) -> int | None:
         return asked
     if named_by_user(planning):
         return len(found)
-    return _with_room(planning, _not_leased(planning, found) or found) or None
+    if found and _is_instance(found[0]):
+        return 1
+    return _with_room(planning, _to_choose_from(planning, found)) or None
+
+
+def _to_choose_from(planning: Planning, devices: tuple[Device, ...]) -> tuple[Device, ...]:
+    """Those that are well and that no other run holds, as far as there are any."""
+    well = tuple(device for device in devices if device.health is None) or devices
+    return _not_leased(planning, well) or well
 
 
 def _with_room(planning: Planning, devices: tuple[Device, ...]) -> int:
@@ -173,7 +191,23 @@ def request_devices(planning: Planning, processes: int) -> DeviceRequest | None:
     count = len(found) if named else (device_count_asked(planning) or processes)
     if count > len(found) or processes > count:
         raise _too_few(processes, max(count, processes), found, named=named)
-    return DeviceRequest(kind=draft.backend, candidates=found, count=count, chosen_by_user=named)
+    if count > 1 and any(map(_is_instance, found)):
+        raise DevicesUnavailableError(
+            f"{count} devices are asked for, but a process can use one MIG instance only, and nothing beside it",
+            hint=f"name one, e.g. --visible-devices {next(device.id for device in found if _is_instance(device))}",
+        )
+    if count > processes:
+        draft.warnings.append(
+            f"{count} devices are held, but {processes} {'process uses' if processes == 1 else 'processes use'} only "
+            f"{processes} of them"
+        )
+    return DeviceRequest(
+        kind=draft.backend,
+        candidates=found,
+        count=count,
+        chosen_by_user=named,
+        certain=draft.inventory is not None and draft.inventory.certain_ids,
+    )
 
 
 def refuse_other_device(planning: Planning, call: ScriptCall) -> None:
@@ -189,8 +223,13 @@ def refuse_other_device(planning: Planning, call: ScriptCall) -> None:
             continue
         raise DevicesUnavailableError(
             f"the {step.name} step wants device {step.device}, which is not named among the run's own",
-            hint=f"name it with the others, e.g. --visible-devices {','.join(sorted({*ids, step.device}))}",
+            hint=f"name it with the others, e.g. --visible-devices {','.join(sorted({*ids, step.device}, key=_place))}"
+            + (f" --nproc-per-node {planning.draft.launch.processes}" if planning.draft.launch else ""),
         )
+
+
+def _place(device_id: str) -> tuple[int, str]:
+    return (int(device_id) if device_id.isdecimal() else 0, device_id)
 
 
 def _cannot_choose(planning: Planning) -> DevicesUnavailableError:
@@ -206,7 +245,8 @@ def _too_few(processes: int, wanted: int, found: tuple[Device, ...], *, named: b
     ids = ",".join(device.id for device in found)
     if processes > len(found):
         return DevicesUnavailableError(
-            f"{processes} processes need {processes} devices, but only {ids} {'are visible' if named else 'are there'}",
+            f"{processes} processes need {processes} devices, but only {len(found)} "
+            f"{'may be used' if named else 'can be had'}: {ids}",
             hint=f"name {processes} devices with --visible-devices, or start {len(found)} processes",
         )
     return DevicesUnavailableError(

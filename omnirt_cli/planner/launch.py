@@ -105,13 +105,14 @@ def _script_folder(planning: Planning) -> Path | None:
 
 
 def user_cache() -> Path | None:
-    """OmniRT's folder in the user's cache; None where this user has no place to write."""
+    """OmniRT's folder in the user's cache; None where this user has no place to write, or may not look for one."""
     import platformdirs
 
     folder = platformdirs.user_cache_path("omnirt")
-    if not folder.is_absolute() or not os.access(existing_folder(folder), os.W_OK | os.X_OK):
+    if not folder.is_absolute():
         return None
-    return folder
+    there = existing_folder(folder)
+    return folder if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else None
 
 
 def _launcher(planning: Planning, backend: Backend) -> Launcher:
@@ -143,10 +144,12 @@ def _usual_processes(planning: Planning, backend: Backend) -> int:
         return planning.adapter.largest_process_count(1, script_request(planning, 1))
     published = planning.adapter.info.published_processes
     limit = most_devices(planning) or published
+    largest = planning.adapter.largest_process_count
+    request = script_request(planning, 1)
     named = planning.draft.visibility is not None and planning.draft.visibility.ids is not None
-    return planning.adapter.largest_process_count(
-        limit if named else min(limit, published), script_request(planning, 1)
-    )
+    if named and largest(limit, request) == limit:
+        return limit
+    return largest(min(limit, published), request)
 
 
 def _accelerate(planning: Planning) -> Path:

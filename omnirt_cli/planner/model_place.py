@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +121,7 @@ def _find_env_script(planning: Planning) -> Path | None:
     if configured is None:
         return None
     path = Path(configured)
-    if not path.is_file() or not os.access(path, os.R_OK):
+    if not stat.S_ISREG(_mode("env script", path, "--env-script")) or not os.access(path, os.R_OK):
         raise InputMissingError(f"env script {path} is not a readable file", hint="check --env-script")
     return path
 
@@ -133,21 +134,48 @@ def _model_folder(planning: Planning, key: str, usual: str) -> Path:
 
 
 def _refuse_no_folder(key: str, path: Path | None) -> None:
-    if path is None or not path.is_dir():
+    flag = _flag(key)
+    if path is None or not stat.S_ISDIR(_mode(key, path, flag)):
         raise InputMissingError(
-            f"{key} {path} is not a directory",
-            hint=f"check --{key.replace('_', '-')}; relative paths start at the checkout",
+            f"{key} {path} is not a directory", hint=f"check {flag}; relative paths start at the checkout"
         )
+    if not os.access(path, os.X_OK):
+        raise _closed(key, path, flag)
 
 
 def program(path: Path, key: str) -> Path:
     """An executable file that a setting names.
 
     Raises:
-        InputMissingError: It is not there, or not executable.
+        InputMissingError: It is not there, lies where this user may not look, or is not executable.
     """
-    if not path.is_file():
-        raise InputMissingError(f"{key} {path} is not there", hint=f"check --{key.replace('_', '-')}")
+    flag = _flag(key)
+    if not stat.S_ISREG(_mode(key, path, flag)):
+        raise InputMissingError(f"{key} {path} is not there", hint=f"check {flag}")
     if not os.access(path, os.X_OK):
-        raise InputMissingError(f"{key} {path} is not executable", hint=f"check --{key.replace('_', '-')}")
+        raise InputMissingError(f"{key} {path} is not executable", hint=f"check {flag}")
     return path
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _mode(what: str, path: Path, flag: str) -> int:
+    """The mode of what is there, 0 where nothing is.
+
+    Raises:
+        InputMissingError: A folder above it is closed to this user, so that nobody can tell.
+    """
+    try:
+        return path.stat().st_mode
+    except PermissionError:
+        raise _closed(what, path, flag) from None
+    except OSError:
+        return 0
+
+
+def _closed(what: str, path: Path, flag: str) -> InputMissingError:
+    return InputMissingError(
+        f"{what} {path} cannot be read by this user", hint=f"check {flag} and the permissions of its folders"
+    )

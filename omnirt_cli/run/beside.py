@@ -1,36 +1,56 @@
 """What goes on beside a launch while the model loads: weights are read ahead, inputs hashed, the portrait's face found.
 
 None of it may delay the launch or fail a run: it begins when the child runs, in a thread of low priority, and imports
-what it needs there. What it found is taken over in the engine's thread, by `tick` and `stop`.
+what it needs there. What it found is taken over in the engine's thread, by `tick` and `stop`; what hangs is left out.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import queue
+import sys
 import threading
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from omnirt_cli.checks import Check, CheckStatus, skipped
 from omnirt_cli.errors import OmniRTError
 from omnirt_cli.plan import Plan
 from omnirt_cli.report import ReadAheadInfo
+from omnirt_cli.run.cancel import CancelToken
 from omnirt_cli.run.recorder import Recorder
+from omnirt_cli.run.scratch import Held, Scratch
 
 if TYPE_CHECKING:
     from omnirt_cli.run.read_ahead import ReadAhead
 
+PATIENCE_S = 30.0
+"""How long the run's end waits for what is not done yet."""
+
+CANCELLED_PATIENCE_S = 0.5
+"""The same once the run was cancelled: what does not hang is done by then."""
+
 _NICENESS = 10
+_LOOK_S = 0.1
 
 
 class Beside:
     """The work beside one launch, from `start` to `stop`."""
 
-    def __init__(self, plan: Plan, recorder: Recorder) -> None:
+    def __init__(
+        self, plan: Plan, recorder: Recorder, scratch: Scratch, cancel: CancelToken, *, noted: bool = False
+    ) -> None:
         self._plan = plan
         self._recorder = recorder
-        self._found: list[str] = []
-        self._portrait: Check | None = None
+        self._scratch = scratch
+        self._cancel = cancel
+        self._noted = noted
+        self._found: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._doing = ""
+        self._given_up = False
         self._reading = threading.Lock()
         self._ahead: ReadAhead | None = None
         self._loaded = False
@@ -42,15 +62,10 @@ class Beside:
         self._thread.start()
 
     def tick(self) -> None:
-        """Tell what was found meanwhile."""
-        while self._found:
-            self._recorder.warn(self._found.pop(0))
-        portrait, self._portrait = self._portrait, None
-        if portrait is None:
-            return
-        self._recorder.report.checks.append(portrait)
-        if portrait.status is CheckStatus.WARNED:
-            self._recorder.warn(f"portrait: {portrait.detail}")
+        """Put what was found meanwhile into the report."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._found.get_nowait()()
 
     def model_loaded(self) -> None:
         """Nothing more need be read ahead."""
@@ -69,30 +84,46 @@ class Beside:
         )
 
     def stop(self) -> None:
-        """Wait for the end of it, and take over what is left."""
+        """Take over what is left, waiting for it only so long: a file system that hangs must not hold the run up."""
         if self._thread is None:
             return
         self.model_loaded()
-        self._thread.join()
+        began = time.monotonic()
+        while self._thread.is_alive() and time.monotonic() - began < self._patience_s():
+            self._thread.join(_LOOK_S)
+        self._given_up = self._thread.is_alive()
         self.tick()
+        if self._given_up:
+            self._recorder.warn(f"left out, for it took too long: {self._doing}")
+
+    def _patience_s(self) -> float:
+        return CANCELLED_PATIENCE_S if self._cancel.asked else PATIENCE_S
 
     def _work(self) -> None:
         # The child and the engine come first; Linux has a priority for each thread.
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        self._read_ahead()
-        from omnirt_cli.run import reporting
-        from omnirt_cli.run.compile_cache import default_root, prune_compile_caches
-        from omnirt_cli.runs.notes import note_started
+        steps: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("reading the weights ahead", self._read_ahead),
+            ("noting the run for `omnirt runs`", self._note_started),
+            ("the inputs' checksums", self._hash_inputs),
+            ("ffmpeg's version", self._learn_version),
+            ("importing what the end needs", _preload),
+            ("the look for the portrait's face", self._look_at_portrait),
+            ("removing old compile caches", _prune),
+        )
+        for self._doing, step in steps:
+            if self._given_up:
+                return
+            try:
+                step()
+            except Exception as problem:  # noqa: BLE001 - the thread's edge: none of this is worth a run
+                self._warn(f"left out: {self._doing} ({type(problem).__name__}: {problem})")
 
-        plan, report = self._plan, self._recorder.report
-        warning = note_started(report, plan.outputs.report, plan.outputs.log)
-        if warning:
-            self._found.append(warning)
-        reporting.add_slow_facts(report, plan)
-        _preload()
-        self._portrait = self._look_at_portrait()
-        prune_compile_caches(default_root())
+    def _warn(self, message: str) -> None:
+        self._found.put(partial(self._recorder.warn, message))
+
+    # The steps
 
     def _read_ahead(self) -> None:
         if not (self._plan.read_ahead and self._plan.weights):
@@ -106,15 +137,66 @@ class Beside:
             if not self._loaded:
                 self._ahead = ReadAhead.start(stretches)
 
-    def _look_at_portrait(self) -> Check:
+    def _note_started(self) -> None:
+        if self._noted:
+            return
+        from omnirt_cli.runs.notes import note_started
+
+        outputs = self._plan.outputs
+        warning = note_started(self._recorder.report, outputs.report, outputs.log)
+        if warning:
+            self._warn(warning)
+
+    def _hash_inputs(self) -> None:
+        for key, held in (("image", self._scratch.portrait), ("audio", self._scratch.recording)):
+            if held is not None:
+                self._hash(key, held)
+
+    def _hash(self, key: str, held: Held) -> None:
+        from omnirt_cli.media.files import sha256_of
+
+        try:
+            digest = sha256_of(held.path)
+        except OSError as error:
+            self._warn(f"left out: the checksum of {held.source}: {error.strerror}")
+            return
+        if held.changed:
+            self._warn(f"left out: the checksum of {held.source}, which changed after the run had begun")
+            return
+        self._found.put(partial(setattr, self._recorder.report.inputs[key], "sha256", digest))
+
+    def _learn_version(self) -> None:
+        from omnirt_cli.media.tool_versions import known_version
+        from omnirt_cli.media.tools import preload
+
+        with contextlib.suppress(OmniRTError):
+            version = known_version("ffmpeg")
+            self._found.put(partial(self._recorder.report.versions.__setitem__, "ffmpeg", version))
+        preload()
+
+    def _look_at_portrait(self) -> None:
+        self._found.put(partial(self._take_over, self._check_portrait()))
+
+    def _take_over(self, portrait: Check) -> None:
+        self._recorder.report.checks.append(portrait)
+        if portrait.status is CheckStatus.WARNED:
+            self._recorder.warn(f"portrait: {portrait.detail}")
+
+    def _check_portrait(self) -> Check:
         from omnirt_cli.portrait_check import NAME, check_faces, framing
 
         if NAME in self._plan.skipped_checks:
             return skipped(NAME, "left out by --skip-check")
         try:
             return check_faces(self._plan.portrait, framing(self._plan.geometry, self._plan.config.get("face_crop")))
-        except (OmniRTError, OSError) as error:
+        except (OmniRTError, OSError, _opencv_error()) as error:
             return skipped(NAME, f"faces could not be looked for: {error}")
+
+
+def _opencv_error() -> type[Exception]:
+    """OpenCV's own error; it is known only once OpenCV was imported, and derives from nothing more special."""
+    found = getattr(sys.modules.get("cv2"), "error", None)
+    return found if isinstance(found, type) and issubclass(found, Exception) else OSError
 
 
 def _preload() -> None:
@@ -122,3 +204,9 @@ def _preload() -> None:
     import omnirt_cli.run.diagnosis
     import omnirt_cli.run.publish
     import omnirt_cli.runs.history  # noqa: F401
+
+
+def _prune() -> None:
+    from omnirt_cli.run.compile_cache import default_root, prune_compile_caches
+
+    prune_compile_caches(default_root())

@@ -69,12 +69,16 @@ def deliver_picture(plan: Plan, scratch: Scratch, picture: Picture, revision: st
     """Put picture and sound together in the scratch directory.
 
     Raises:
+        InputInvalidError: The recording was written to since it was inspected.
         OutputInvalidError: ffmpeg could not make the file.
         IOFailureError: The disk is full.
     """
+    recording = scratch.recording
+    assert recording is not None, "the inputs are held before anything runs"
+    recording.refuse_changed("recording")
     deliver(
         picture.path,
-        plan.speech.path,
+        recording.path,
         frames=plan.expected.frames,
         fps=plan.geometry.fps,
         duration_s=plan.speech.duration_s,
@@ -83,6 +87,7 @@ def deliver_picture(plan: Plan, scratch: Scratch, picture: Picture, revision: st
         metadata=provenance(plan, revision) if plan.publish.metadata else {},
         destination=scratch.delivered,
     )
+    recording.refuse_changed("recording")
 
 
 def provenance(plan: Plan, revision: str | None) -> dict[str, str]:

@@ -67,6 +67,7 @@ class Render:
     draft: Draft | None
     timings: TimingBuilder = field(default_factory=TimingBuilder)
     log_facts: LogFacts = field(default_factory=LogFacts)
+    noted: bool = False
 
     def run(self) -> GenerateResult:
         """Carry the plan out.
@@ -153,19 +154,28 @@ class Render:
     # The run
 
     def _render(self) -> None:
-        with self._place() as placement:
-            self._bind(placement)
-            self.recorder.enter(Stage.PREPARE)
-            scratch = Scratch.create(self.plan.scratch, self.plan.outputs.report)
-            keep_scratch = True
-            try:
+        # Before the wait for devices: the directory's lock is how the next run knows that this one lives.
+        scratch = Scratch.create(self.plan.scratch, self.plan.outputs.report)
+        unfinished = False
+        try:
+            self._hold_inputs(scratch)
+            with self._place() as placement:
+                self._bind(placement)
+                self.recorder.enter(Stage.PREPARE)
+                unfinished = True
                 env = self._prepare(scratch)
                 self._run_earlier(scratch, placement, env)
                 outcome = self._launch(scratch, placement, env)
                 self._collect(scratch, outcome)
-                keep_scratch = self.plan.publish.keep_scratch
-            finally:
-                self._put_away(scratch, keep=keep_scratch)
+                unfinished = False
+        finally:
+            self._put_away(scratch, rescue=unfinished)
+
+    def _hold_inputs(self, scratch: Scratch) -> None:
+        """From here on it does not matter what becomes of the files' names; copying a large one can be interrupted."""
+        speech = self.plan.speech
+        with self.cancel.interruptible():
+            scratch.hold_inputs(self.plan.portrait.path, speech.path, speech.stamp)
 
     def _place(self) -> Placement:
         """Take the devices, waiting for them where that was asked for.
@@ -185,6 +195,19 @@ class Render:
 
     def _say_waiting(self, message: str) -> None:
         self.recorder.enter(Stage.WAIT, message)
+        self._note_started()
+
+    def _note_started(self) -> None:
+        """Have `omnirt runs` know this run before it waits; without a wait that is done beside the launch."""
+        if self.noted:
+            return
+        self.noted = True
+        from omnirt_cli.runs.notes import note_started
+
+        outputs = self.plan.outputs
+        warning = note_started(self.recorder.report, outputs.report, outputs.log)
+        if warning:
+            self.recorder.warn(warning)
 
     def _bind(self, placement: Placement) -> None:
         self._refuse_if_cancelled()
@@ -199,8 +222,8 @@ class Render:
         if memory.error is not None:
             raise memory.error
 
-    def _put_away(self, scratch: Scratch, *, keep: bool) -> None:
-        kept = self._rescue(scratch) if keep else []
+    def _put_away(self, scratch: Scratch, *, rescue: bool) -> None:
+        kept = self._rescue(scratch) if rescue else []
         self.recorder.report.kept += kept
         scratch.close(remove=not self.plan.publish.keep_scratch)
         if not self.plan.publish.keep_scratch:
@@ -216,7 +239,8 @@ class Render:
             scratch.write(name, (plan.checkout.path / name).read_bytes())
         for name, content in plan.call.files.items():
             scratch.write(name, content)
-        write_portrait(plan.portrait, scratch.path)
+        assert scratch.portrait is not None, "the inputs are held first"
+        write_portrait(replace(plan.portrait, path=scratch.portrait.path), scratch.path)
         write_prepared(plan.speech, plan.audio, scratch.path / plan.names.audio)
         if plan.call.silent_name is not None:
             scratch.keep_picture_of(plan.call.silent_name)
@@ -240,6 +264,7 @@ class Render:
     def _wait_for_step(self, step: EarlierStep) -> None:
         """Another run is at the same step: what it makes will do for this one, too."""
         self.recorder.enter(Stage.WAIT, f"another run is at the {step.name} step")
+        self._note_started()
         self._refuse_if_cancelled()
         limit = self.plan.limits.timeout_s
         if limit and time.monotonic() - self.recorder.began > limit:
@@ -260,7 +285,7 @@ class Render:
             launcher=plan.launch.launcher,
             devices=plan.visibility.ids or (),
         )
-        beside = Beside(plan, self.recorder)
+        beside = Beside(plan, self.recorder, scratch, self.cancel, noted=self.noted)
         try:
             outcome = self._run(launch, scratch, placement, self.timings, beside)
         finally:
@@ -393,15 +418,18 @@ class Render:
         return part.path
 
     def _bug(self, problem: Exception) -> InternalError:
+        self._log_traceback(problem)
+        return InternalError(
+            f"a bug in OmniRT: {type(problem).__name__}: {problem}",
+            hint=f"the traceback is at the end of {self.plan.outputs.log}; please report it",
+        )
+
+    def _log_traceback(self, problem: Exception) -> None:
         text = "".join(traceback.format_exception(type(problem), problem, problem.__traceback__))
         try:
             self.log.write(text.encode())
         except OSError:
             sys.stderr.write(text)
-        return InternalError(
-            f"a bug in OmniRT: {type(problem).__name__}: {problem}",
-            hint=f"the traceback is at the end of {self.plan.outputs.log}; please report it",
-        )
 
     def _diagnose(self) -> None:
         """Say what the report shows to a reader who knows the models: what was slow, what was missing."""
@@ -418,7 +446,11 @@ class Render:
         self.timings.finished(time.monotonic())
         report = self.recorder.report
         reporting.complete(report, self.plan, self.timings, error)
-        self._diagnose()
+        try:
+            self._diagnose()
+        except Exception as problem:  # noqa: BLE001 - the run's edge: a finding is not worth a video
+            self._log_traceback(problem)
+            self.recorder.warn(f"a bug in OmniRT: the run could not be diagnosed: {type(problem).__name__}: {problem}")
         try:
             self.recorder.save()
         except OSError as problem:

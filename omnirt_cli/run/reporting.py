@@ -5,7 +5,6 @@ Reads plans and outcomes; starts nothing but the look-ups that can be done while
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import signal
@@ -146,20 +145,6 @@ def _memory_limit() -> dict[str, float]:
     if there.bytes is None or not there.limited_by.startswith("cgroup"):
         return {}
     return {"memory_limit_gib": round(there.bytes / 2**30, 1)}
-
-
-def add_slow_facts(report: RunReport, plan: Plan) -> None:
-    """Facts that nobody needs before the launch: hashes of the inputs, ffmpeg's version."""
-    from omnirt_cli.media.files import sha256_of
-    from omnirt_cli.media.tool_versions import known_version
-    from omnirt_cli.media.tools import preload
-
-    for key, path in (("image", plan.portrait.path), ("audio", plan.speech.path)):
-        with contextlib.suppress(OSError):
-            report.inputs[key].sha256 = sha256_of(path)
-    with contextlib.suppress(OmniRTError):
-        report.versions["ffmpeg"] = known_version("ffmpeg")
-    preload()
 
 
 def only_mux_failed(outcome: ChildOutcome) -> bool:

@@ -14,10 +14,13 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from launchers.sweep import kill_marked
+from omnirt_cli.errors import InputInvalidError
 from omnirt_cli.files import write_atomic
+from omnirt_cli.media.files import FileStamp
 from omnirt_cli.output_paths import OutputPaths
 from omnirt_cli.report import ErrorInfo, RunReport, RunStatus
 from omnirt_cli.run.stamps import utc_now
@@ -26,7 +29,53 @@ LOCK_NAME = ".lock"
 OWNER_NAME = ".run.json"
 PICTURE_NAME = ".picture.mp4"
 DELIVERED_NAME = ".delivered.mp4"
+RECORDING_NAME = ".recording"
+PORTRAIT_NAME = ".portrait"
 ABANDONED_AFTER_S = 24 * 3600.0
+
+_LONGEST_SUFFIX = 16
+_COPIED_SHARE = 4
+"""A recording is copied only where the disk has room for so many of it: the video needs the rest."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A user's file that a run reads again later, safe from being removed or replaced where that can be had.
+
+    Attributes:
+        path: What to read: a second link, a copy, or the user's own name where neither could be made.
+        source: The user's own name, for messages.
+        stamp: What `path` had when it was held. A link does not protect from a program that rewrites the file in
+            place; its stamp tells.
+    """
+
+    path: Path
+    source: Path
+    stamp: FileStamp | None
+
+    @property
+    def changed(self) -> bool:
+        """Whether it is no longer what it was."""
+        return self.stamp is None or FileStamp.of(self.path) != self.stamp
+
+    def refuse_changed(self, what: str) -> None:
+        """Raise where it is no longer what it was.
+
+        Args:
+            what: How the message calls it.
+
+        Raises:
+            InputInvalidError: It was written to, or it was replaced where it could not be held.
+        """
+        if self.changed:
+            raise _changed(what, self.source)
+
+
+def _changed(what: str, source: Path) -> InputInvalidError:
+    return InputInvalidError(
+        f"the {what} changed while the run went on: {source}",
+        hint="run it again once nothing writes the file any more",
+    )
 
 
 class Scratch:
@@ -35,11 +84,14 @@ class Scratch:
     Attributes:
         path: The directory.
         lock_fd: Its lock's descriptor, for the guard to inherit.
+        portrait, recording: The user's own files; None until they are held.
     """
 
     def __init__(self, path: Path, lock_fd: int) -> None:
         self.path = path
         self.lock_fd = lock_fd
+        self.portrait: Held | None = None
+        self.recording: Held | None = None
 
     @classmethod
     def create(cls, path: Path, report: Path) -> Scratch:
@@ -59,6 +111,29 @@ class Scratch:
         place = self.path / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
+
+    def hold_inputs(self, portrait: Path, recording: Path, inspected: FileStamp | None) -> None:
+        """Keep the user's files for the run, whatever becomes of their names.
+
+        Args:
+            portrait: The picture.
+            recording: The sound.
+            inspected: The sound's stamp when it was inspected, where that is known.
+
+        Raises:
+            InputInvalidError: The sound has changed since it was inspected.
+        """
+        self.portrait = self._hold(portrait, PORTRAIT_NAME)
+        self.recording = self._hold(recording, RECORDING_NAME)
+        # Looked at only now, so that a change while it was copied is seen too.
+        if inspected is not None and FileStamp.of(recording) != inspected:
+            raise _changed("recording", recording)
+
+    def _hold(self, source: Path, name: str) -> Held:
+        suffix = source.suffix if len(source.suffix) <= _LONGEST_SUFFIX else ""
+        place = self.path / f"{name}{suffix}"
+        path = place if _link(source, place) or _copy(source, place) else source
+        return Held(path, source, FileStamp.of(path))
 
     def keep_picture_of(self, silent_name: str) -> None:
         """Make the script's temporary silent video outlive its removal.
@@ -85,6 +160,27 @@ class Scratch:
             shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.close(self.lock_fd)
+
+
+def _link(source: Path, place: Path) -> bool:
+    """A second link; False on another file system, and for a file of another user's that may not be linked."""
+    try:
+        os.link(os.path.realpath(source), place)
+    except OSError:
+        return False
+    return True
+
+
+def _copy(source: Path, place: Path) -> bool:
+    """A copy with its time; False where there is no room to spare for it."""
+    try:
+        if source.stat().st_size * _COPIED_SHARE > shutil.disk_usage(place.parent).free:
+            return False
+        shutil.copy2(source, place)
+    except OSError:
+        place.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def complete_interrupted(folder: Path) -> list[Path]:

@@ -311,3 +311,42 @@ def test_a_default_place_that_cannot_serve_is_refused_and_not_passed_over(machin
         LeaseDirectory.open({})
     assert "set OMNIRT_LOCK_DIR" in (caught.value.hint or "")
     assert list((machine / "tmp").iterdir()) == []
+
+
+# What a look tells before a run
+
+
+@as_root
+def test_a_directory_where_this_user_can_make_no_file_is_refused_by_the_first_look(open_folder: Path) -> None:
+    folder = open_folder / "leases"
+    folder.mkdir(mode=0o755)
+    (folder / "device-a").touch()
+    (folder / "device-a").chmod(0o666)
+
+    with lease_worker(do="look", folder=folder, keys=["b"], uid=NOBODY) as process:
+        said = answer(process)
+
+    assert "takes no new file: Permission denied" in said["message"]
+    assert f"chmod 1777 {folder}" in said["hint"]
+    assert _opened(folder).holder("a") is None
+
+
+@pytest.mark.parametrize(("place", "kind"), [("/proc", "proc"), ("/sys", "sysfs")])
+def test_the_kernels_own_directories_are_refused_even_to_root(place: str, kind: str) -> None:
+    if not os.path.ismount(place):
+        pytest.skip(f"{place} is not mounted here")
+
+    with pytest.raises(ConfigInvalidError) as caught:
+        _opened(Path(place))
+    assert f"lies on {kind}, which takes no files" in caught.value.message
+
+
+@as_root
+def test_a_lock_file_that_can_be_read_and_not_taken_is_told_by_the_look(open_folder: Path) -> None:
+    planted = open_folder / "device-a"
+    planted.touch(mode=0o644)
+
+    with lease_worker(do="look", folder=open_folder, keys=["a"], uid=NOBODY) as process:
+        said = answer(process)
+
+    assert "holds device-a, which cannot be opened: Permission denied" in said["message"]

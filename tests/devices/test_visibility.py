@@ -212,3 +212,46 @@ def test_where_nothing_limits_the_visible_devices_the_machine_does() -> None:
     with pytest.raises(DevicesUnavailableError, match="this machine has 4") as caught:
         require_enough(everything, 8, NPUS)
     assert caught.value.hint == "start 4 processes"
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    ("written", "right"), [("0-3", "0,1,2,3"), ("0-1,3", "0,1,3"), ("2-2", "2"), ("1-2, 0", "0,1,2")]
+)
+def test_a_range_is_refused_with_the_numbers_that_it_means(written: str, right: str) -> None:
+    error = refusal(Backend.ASCEND, written, inventory=NPUS)
+
+    assert "is a range" in error.message
+    assert error.hint == f"write {right}"
+
+
+def test_a_range_backwards_names_nothing() -> None:
+    assert "makes no device visible" in refusal(Backend.ASCEND, "3-0", inventory=NPUS).message
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ",".join(map(str, range(3000))),
+        ",".join(map(str, reversed(range(3000)))),
+        ",".join(["x"] * 3000),
+        "x" * 9000,
+        "0-9999",
+    ],
+)
+def test_a_list_of_thousands_is_not_repeated_whole(written: str) -> None:
+    error = refusal(Backend.ASCEND, written, inventory=NPUS)
+
+    assert len(error.message) < 300
+    assert len(error.hint or "") < 120
+
+
+def test_a_long_variable_that_hides_a_device_is_not_repeated_whole() -> None:
+    outer = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(1, 3000)))}
+
+    error = refusal(Backend.CUDA, "0", outer)
+
+    assert "hides it" in error.message
+    assert len(error.message) + len(error.hint or "") < 400

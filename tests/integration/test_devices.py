@@ -21,7 +21,7 @@ from tests.omnirt_cli_runs import (
     start,
     wait_for,
 )
-from tests.vendor_tools import Chip, Process, fake_npu_smi, machine
+from tests.vendor_tools import Chip, Process, failing_tool, fake_npu_smi, machine
 
 
 class Machine:
@@ -66,10 +66,10 @@ class Machine:
         return omnirt(*self.args(name, *more, "--json", command=command), env={**self.env, **(env or {})})
 
 
-def holds_devices(npus: Machine) -> bool:
-    """Whether run `a` has its devices and has started its script."""
-    report = npus.folder / "a.report.json"
-    return report.exists() and bool(marked_processes(read_report(npus.folder / "a.mp4")["run_id"]))
+def holds_devices(npus: Machine, name: str = "a") -> bool:
+    """Whether a run has its devices and has started its script."""
+    report = npus.folder / f"{name}.report.json"
+    return report.exists() and bool(marked_processes(read_report(npus.folder / f"{name}.mp4")["run_id"]))
 
 
 @pytest.fixture
@@ -226,3 +226,44 @@ def test_a_tool_that_hangs_leaves_the_count_to_the_device_nodes(npus: Machine) -
     done = npus.run("v", "--visible-devices", "0", "--skip-check", "devices", command="validate")
 
     assert done.code == 0, done.stderr
+
+
+def test_a_chip_that_is_not_well_is_not_counted_on(npus: Machine) -> None:
+    npus.chips([Chip(npu=0), Chip(npu=1, health="Warning"), Chip(npu=2)])
+
+    done = npus.run("v", "--launcher", "torchrun", command="validate")
+
+    assert done.code == 0, done.stderr
+    assert done.json["plan"]["env"]["ASCEND_RT_VISIBLE_DEVICES"] == "0,2"
+    assert "--nproc_per_node=2" in done.json["plan"]["argv"]
+
+
+def test_devices_that_no_process_uses_are_told(npus: Machine) -> None:
+    done = npus.run("v", "--devices", "3", command="validate")
+
+    assert done.code == 0, done.stderr
+    assert "3 devices are held, but 1 process uses only 1 of them" in done.json["plan"]["warnings"]
+
+
+def test_runs_that_cannot_tell_the_devices_apart_share_them_with_nobody(npus: Machine) -> None:
+    first = start(*npus.args("a", "--visible-devices", "2"), env={**npus.env, "MINIATURE_LOAD_S": "300"})
+    wait_for(lambda: holds_devices(npus), what="the first run's start")
+    failing_tool(npus.tools, "npu-smi", stdout="dcmi module initialize failed. ret is -8005\n")
+
+    in_the_dark = npus.run("b", "--visible-devices", "3", "--skip-check", "devices")
+    first.terminate()
+    assert finish(first).code == 143
+    alone = start(
+        *npus.args("c", "--visible-devices", "3", "--skip-check", "devices"),
+        env={**npus.env, "MINIATURE_LOAD_S": "300"},
+    )
+    wait_for(lambda: holds_devices(npus, "c"), what="the run in the dark")
+    npus.chips([Chip(npu=number) for number in range(4)])
+    knowing = npus.run("d", "--visible-devices", "1")
+    alone.terminate()
+
+    assert finish(alone).code == 143
+    assert in_the_dark.code == 75
+    assert "other runs have ascend devices" in in_the_dark.report["error"]["message"]
+    assert knowing.code == 75
+    assert "which cannot tell them apart" in knowing.report["error"]["message"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from omnirt_cli.devices.lease_place import file_name
 from tests.omnirt_cli_runs import CHECKOUTS, Finished, omnirt
-from tests.vendor_tools import Chip, Gpu, Process, fake_npu_smi, fake_nvidia_smi, hanging_tool, machine
+from tests.vendor_tools import Chip, Gpu, Process, failing_tool, fake_npu_smi, fake_nvidia_smi, hanging_tool, machine
 
 
 def doctor(tmp_path: Path, *args: str, env: dict[str, str] | None = None) -> Finished:
@@ -147,3 +149,48 @@ def test_deep_asks_the_models_own_torch(tmp_path: Path, real_checkout: Path) -> 
 
 def test_an_unknown_model_is_a_usage_error(tmp_path: Path) -> None:
     assert doctor(tmp_path, "--model", "flashtakl").code == 2
+
+
+@pytest.mark.parametrize("how", ["flag", "settings"])
+def test_without_a_model_only_the_cpu_can_render(tmp_path: Path, how: str) -> None:
+    if how == "settings":
+        (tmp_path / "omnirt.yaml").write_text("backend: cuda\n")
+
+    done = doctor(tmp_path, *(("--backend", "cuda") if how == "flag" else ()), "--json")
+
+    assert done.code == 1
+    checkout = checks(done, "models")["checkout"]
+    assert checkout["status"] == "failed"
+    assert "no model is configured for cuda" in checkout["detail"]
+    assert done.json["only_miniature"] is False
+
+
+@pytest.mark.parametrize("args", [(), ("--backend", "cpu"), ("--model", "flashhead", "--backend", "cpu")])
+def test_the_last_line_says_that_only_the_miniature_can_render(tmp_path: Path, args: tuple[str, ...]) -> None:
+    done = doctor(tmp_path, *args)
+
+    assert done.code == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "only the miniature can render here: no model is configured"
+
+
+def test_what_is_planted_under_a_leases_name_is_told_and_the_device_is_not_shown_as_free(tmp_path: Path) -> None:
+    fake_npu_smi(tmp_path / "tools", [Chip(npu=0), Chip(npu=1)])
+    key = doctor(tmp_path, "--json").json["devices"][0]["key"]
+    os.mkfifo(tmp_path / "locks" / file_name(key))
+
+    done = doctor(tmp_path, "--json")
+
+    leases = checks(done, "devices")["leases"]
+    assert leases["status"] == "failed"
+    assert "no plain file" in leases["detail"]
+    assert "can remove" in leases["hint"]
+
+
+def test_a_warning_about_the_devices_is_not_followed_by_their_ok(tmp_path: Path, real_checkout: Path) -> None:
+    failing_tool(tmp_path / "tools", "npu-smi", stderr="dcmi module initialize failed")
+
+    done = doctor(tmp_path, "--model", "flashhead", "--backend", "ascend", "--json", env=configured(real_checkout))
+
+    section = next(part for part in done.json["sections"] if part["title"].startswith("soulx-flashhead"))
+    told = [check["status"] for check in section["checks"] if check["name"] == "devices"]
+    assert told == ["warned"]

@@ -16,7 +16,7 @@ from omnirt_cli.planner import draft_plan
 from omnirt_cli.request import Audio2VideoRequest
 from omnirt_cli.settings import Surroundings
 from tests.omnirt_cli_runs import ASSETS, CHECKOUTS, Finished, omnirt
-from tests.vendor_tools import Gpu, Process, fake_nvidia_smi, machine
+from tests.vendor_tools import Gpu, MigInstance, Process, fake_nvidia_smi, machine
 
 ABOUT_WEIGHTS = ("--skip-check", "checkpoint", "--skip-check", "wav2vec")
 
@@ -193,3 +193,44 @@ def test_a_recording_too_long_for_the_script_is_taken_by_the_driver(
     assert by_script.error is not None
     assert (by_script.error.hint or "").startswith("--executor driver writes the frames as they come")
     assert by_driver.error is None
+
+
+def test_where_the_memory_check_is_left_out_no_device_is_ruled_out_for_its_memory(
+    tmp_path: Path, quantizing: Path
+) -> None:
+    fake_nvidia_smi(tmp_path / "tools", [gpu(24.0, total_gib=24.0)])
+
+    refused = flashtalk(tmp_path, quantizing, "--cpu-offload", "--size", "448*768")
+    left_out = flashtalk(tmp_path, quantizing, "--cpu-offload", "--size", "448*768", "--skip-check", "device_memory")
+
+    assert refused.code == 69
+    assert check(refused, "leases")["status"] == "passed"
+    assert "38.5 GiB" in check(refused, "device_memory")["detail"]
+    assert left_out.code == 0, left_out.stderr
+
+
+def test_of_mig_instances_a_run_takes_one(tmp_path: Path, quantizing: Path) -> None:
+    slices = (
+        MigInstance("MIG-11111111-0000-4000-8000-000000000001"),
+        MigInstance("MIG-11111111-0000-4000-8000-000000000002"),
+    )
+    fake_nvidia_smi(tmp_path / "tools", [Gpu(0, mig=slices)])
+
+    one = flashtalk(tmp_path, quantizing, "--launcher", "torchrun")
+    two = flashtalk(tmp_path, quantizing, "--launcher", "torchrun", "--devices", "2")
+
+    assert one.code == 0, one.stderr
+    assert one.json["plan"]["env"]["CUDA_VISIBLE_DEVICES"].count("MIG-") == 1
+    assert two.code == 69
+    assert "one MIG instance" in two.stderr
+
+
+def test_a_whole_gpu_is_taken_before_an_instance_of_another(tmp_path: Path, quantizing: Path) -> None:
+    fake_nvidia_smi(
+        tmp_path / "tools", [Gpu(0, mig=(MigInstance("MIG-11111111-0000-4000-8000-000000000001"),)), gpu(79.0, index=1)]
+    )
+
+    done = flashtalk(tmp_path, quantizing, "--launcher", "torchrun")
+
+    assert done.code == 0, done.stderr
+    assert done.json["plan"]["env"]["CUDA_VISIBLE_DEVICES"] == "1"

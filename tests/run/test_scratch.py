@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from omnirt_cli.errors import InputInvalidError
+from omnirt_cli.media.files import FileStamp
 from omnirt_cli.report import RunReport, RunStatus
 from omnirt_cli.run.scratch import ABANDONED_AFTER_S, Scratch, complete_interrupted
 
@@ -30,6 +34,43 @@ def _abandoned(tmp_path: Path, *, age_s: float = 0.0, status: RunStatus = RunSta
     then = time.time() - age_s
     os.utime(place, (then, then))
     return place, report
+
+
+def test_a_file_that_can_be_neither_linked_nor_copied_is_watched_under_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("protected_hardlinks")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=20))
+    scratch, (sound, picture) = Scratch.create(tmp_path / "s", tmp_path / "v.report.json"), _inputs(tmp_path)
+
+    scratch.hold_inputs(picture, sound, FileStamp.of(sound))
+
+    held = scratch.recording
+    assert held is not None
+    assert held.path == sound
+    held.refuse_changed("recording")
+    sound.unlink()
+    with pytest.raises(InputInvalidError, match=r"the recording changed while the run went on: .*sound\.wav"):
+        held.refuse_changed("recording")
+
+
+def test_a_recording_that_changed_since_its_inspection_is_refused(tmp_path: Path) -> None:
+    scratch, (sound, picture) = Scratch.create(tmp_path / "s", tmp_path / "v.report.json"), _inputs(tmp_path)
+    inspected = FileStamp.of(sound)
+    sound.write_bytes(b"another sound")
+
+    with pytest.raises(InputInvalidError, match="changed"):
+        scratch.hold_inputs(picture, sound, inspected)
+
+
+def _inputs(folder: Path) -> tuple[Path, Path]:
+    sound, picture = folder / "sound.wav", folder / "face.png"
+    sound.write_bytes(b"a sound")
+    picture.write_bytes(b"a picture")
+    return sound, picture
 
 
 def test_the_picture_outlives_a_save_routine_that_truncates_writes_and_deletes_it(tmp_path: Path) -> None:
