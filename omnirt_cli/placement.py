@@ -29,10 +29,20 @@ from omnirt_cli.draft import Draft
 from omnirt_cli.errors import DevicesUnavailableError, OmniRTError, UsageError
 from omnirt_cli.host_memory import HostNeed
 from omnirt_cli.memory_budget import BudgetStatus, DeviceNeed, Verdict
-from omnirt_cli.models.base import Backend, ModelAdapter
+from omnirt_cli.models.base import MODEL_DEFAULT, Backend, ModelAdapter
 from omnirt_cli.plan import Plan
 from omnirt_cli.preflight import CheckName
 from omnirt_cli.request import ExecutorChoice
+
+SETTLING_S = 10.0
+"""How long the memory of a run that has ended may take to come back; drivers need a second or two."""
+
+_STATUS = {
+    BudgetStatus.OK: CheckStatus.PASSED,
+    BudgetStatus.WARN: CheckStatus.WARNED,
+    BudgetStatus.REFUSE: CheckStatus.FAILED,
+    BudgetStatus.UNKNOWN: CheckStatus.SKIPPED,
+}
 
 
 @dataclass(frozen=True)
@@ -75,12 +85,11 @@ def place(plan: Plan, *, environ: Mapping[str, str], cancel: Stop, on_wait: Call
     """
     if plan.backend is Backend.CPU:
         return Placement()
-    known = plan.devices is not None and plan.devices.certain
     lease, devices = acquire(
         LeaseDirectory.open(environ),
         _Chooser(plan, plan.devices, environ) if plan.devices is not None else None,
         note=LeaseNote(plan.run_id, f"generate {plan.adapter.info.key}"),
-        claim=KindClaim(plan.backend.value, exclusive=not known),
+        claim=_claim(plan),
         wait_s=plan.wait_s,
         cancel=cancel,
         on_wait=on_wait,
@@ -88,8 +97,10 @@ def place(plan: Plan, *, environ: Mapping[str, str], cancel: Stop, on_wait: Call
     return Placement(devices, lease)
 
 
-SETTLING_S = 10.0
-"""How long the memory of a run that has ended may take to come back; drivers need a second or two."""
+def _claim(plan: Plan) -> KindClaim:
+    """Shared with runs that know their devices, by one that knows its own."""
+    known = plan.devices is not None and plan.devices.certain
+    return KindClaim(plan.backend.value, exclusive=not known)
 
 
 class _Chooser:
@@ -181,13 +192,16 @@ def _foresee_devices(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[Devi
         DevicesUnavailableError: There are not enough.
     """
     name = CheckName.LEASES.value
+    if plan.backend is Backend.CPU:
+        return (), skipped(name, "no device is leased on the CPU")
     if plan.devices is None:
-        return (), skipped(name, "no device is leased on the CPU, nor where devices cannot be told apart")
+        return (), skipped(name, "the devices cannot be told apart: a run would hold all of their kind, or wait")
     directory = LeaseDirectory.open(environ)
     choice = _Chooser(plan, plan.devices, environ)(directory.is_free)
-    if choice.devices:
+    who = directory.who_rules_out(_claim(plan)) if plan.devices.certain else None
+    if choice.devices and who is None:
         return choice.devices, passed(name, detail=f"free: {','.join(device.id for device in choice.devices)}")
-    who = describe_holders(directory, choice.leased)
+    who = who or describe_holders(directory, choice.leased)
     if not plan.wait_s:
         raise busy(who)
     return (), warned(name, detail=f"{who}; the run would wait up to {plan.wait_s:g} s")
@@ -240,14 +254,6 @@ def judge_memory(plan: Plan, devices: Sequence[Device], environ: Mapping[str, st
         ),
         error=refused[0] if refused else None,
     )
-
-
-_STATUS = {
-    BudgetStatus.OK: CheckStatus.PASSED,
-    BudgetStatus.WARN: CheckStatus.WARNED,
-    BudgetStatus.REFUSE: CheckStatus.FAILED,
-    BudgetStatus.UNKNOWN: CheckStatus.SKIPPED,
-}
 
 
 def as_check(name: CheckName, verdict: Verdict) -> Check:
@@ -320,5 +326,5 @@ def _driven_adapter(plan: Plan) -> ModelAdapter | None:
 def can_set(plan: Plan, knob: str) -> bool:
     """Whether a knob could be given another value here: the checkout can be told it, and the user did not say it."""
     known = plan.config.get(knob)
-    said = known is not None and not known.source.startswith(("model default", "preset"))
+    said = known is not None and not known.source.startswith((MODEL_DEFAULT, "preset"))
     return not said and plan.adapter.can_set(knob, plan.checkout, plan.variant)

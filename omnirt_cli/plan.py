@@ -17,6 +17,7 @@ from omnirt_cli.devices.device import Device
 from omnirt_cli.devices.selection import DeviceRequest
 from omnirt_cli.devices.visibility import VARIABLES, Visibility
 from omnirt_cli.models.base import (
+    MODEL_DEFAULT,
     AudioPlan,
     Backend,
     Geometry,
@@ -141,7 +142,7 @@ class Plan:
     def size_is_known(self) -> bool:
         """Whether the checkout or the user says how large the picture is; else the model's usual size is a guess."""
         size = self.config.get("size")
-        return bool(self.checkout.infer_params) or (size is not None and size.source != "model default")
+        return bool(self.checkout.infer_params) or (size is not None and size.source != MODEL_DEFAULT)
 
     @property
     def cwd(self) -> Path:

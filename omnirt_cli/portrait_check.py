@@ -6,8 +6,9 @@ from omnirt_cli.checks import Check, passed, skipped, warned
 from omnirt_cli.media.image import Portrait
 from omnirt_cli.media.portrait_advice import advise
 from omnirt_cli.models.base import Geometry, KnobValue
+from omnirt_cli.preflight import CheckName
 
-NAME = "portrait"
+NAME = CheckName.PORTRAIT.value
 
 
 def framing(geometry: Geometry, face_crop: KnobValue | None) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from omnirt_cli.checks import CheckStatus
+from omnirt_cli.models.base import MODEL_DEFAULT
 from omnirt_cli.report import RunReport
 from omnirt_cli.runs.compare import PHASES, Comparison, Difference, Pair
 from omnirt_cli.runs.entry import RunEntry
@@ -160,7 +161,7 @@ def _knobs(report: RunReport) -> Iterator[str]:
     chosen = {
         name: value
         for name, value in report.config_resolved.items()
-        if report.config_sources.get(name, "model default") != "model default"
+        if report.config_sources.get(name, MODEL_DEFAULT) != MODEL_DEFAULT
     }
     if chosen:
         yield ""

@@ -210,21 +210,22 @@ class LeaseDirectory:
 
     def _claim(self, folder: int, claim: KindClaim, note: LeaseNote) -> int:
         """A descriptor that carries the claim's lock."""
-        descriptor = self.place.open_file(folder, claim.key)
-        try:
-            if self._flock(descriptor, fcntl.LOCK_EX if claim.exclusive else fcntl.LOCK_SH):
-                if claim.exclusive:
-                    os.ftruncate(descriptor, 0)
-                    _write_note(descriptor, note)
-                return descriptor
-            who = _read_note(descriptor, claim.key).described
-        except BaseException:  # an interrupt included: leave no lock behind
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+        lock = self._flock_patiently if claim.exclusive else self._flock_shared
+        descriptor = self._open_locked(folder, claim.key, lock)
+        if descriptor is None:
+            raise KindHeldError(self.who_rules_out(claim) or f"the claims on {claim.kind} devices are changing hands")
         if claim.exclusive:
-            raise KindHeldError(f"other runs have {claim.kind} devices, and which ones there are cannot be told now")
-        raise KindHeldError(f"every {claim.kind} device is held by {who}, which cannot tell them apart")
+            _write_note(descriptor, note)
+        return descriptor
+
+    def who_rules_out(self, claim: KindClaim) -> str | None:
+        """Who holds the kind in a way that rules a claim out, in words; None where a shared claim could be had."""
+        if claim.exclusive:
+            return f"other runs have {claim.kind} devices, and which ones there are cannot be told now"
+        holder = self.holder(claim.key)
+        return (
+            f"every {claim.kind} device is held by {holder.described}, which cannot tell them apart" if holder else None
+        )
 
     def holder(self, key: str) -> LeaseHolder | None:
         """Who has this device's lease now; None where nobody has."""
@@ -246,14 +247,20 @@ class LeaseDirectory:
         return self.holder(device.key) is None
 
     def _lock(self, folder: int, key: str) -> int | None:
-        """A descriptor that carries the key's lock; None where somebody has it."""
+        """A descriptor that carries a device's lock; None where somebody has it."""
+        descriptor = self._open_locked(folder, key, self._lock_exclusively)
+        if descriptor is not None:
+            _spoil_note(descriptor)
+        return descriptor
+
+    def _open_locked(self, folder: int, key: str, lock: Callable[[int], bool]) -> int | None:
+        """A key's file, locked, and still the one of its name; None where the lock cannot be had."""
         name = file_name(key)
         for _ in range(_RENAMED_TRIES):
             descriptor = self.place.open_file(folder, key)
             try:
-                locked = self._lock_exclusively(descriptor)
+                locked = lock(descriptor)
                 if locked and _is_named(descriptor, folder, name):
-                    _spoil_note(descriptor)
                     return descriptor
             except BaseException:  # an interrupt included: leave no lock behind
                 os.close(descriptor)
@@ -262,6 +269,18 @@ class LeaseDirectory:
             if not locked:
                 return None
         raise self.place.refused_file(name, "is removed again and again")
+
+    def _flock_shared(self, descriptor: int) -> bool:
+        return self._flock(descriptor, fcntl.LOCK_SH)
+
+    def _flock_patiently(self, descriptor: int) -> bool:
+        """Exclusively, past a look; who shares the claim for longer than that is a run."""
+        give_up = time.monotonic() + _LOOK_S
+        while not self._flock(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() >= give_up:
+                return False
+            time.sleep(_LOOK_PAUSE_S)
+        return True
 
     def _lock_exclusively(self, descriptor: int) -> bool:
         give_up = time.monotonic() + _LOOK_S

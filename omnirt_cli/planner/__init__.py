@@ -9,16 +9,15 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from omnirt_cli.devices.visibility import VARIABLES
 from omnirt_cli.draft import Draft, expected_info
-from omnirt_cli.errors import ConfigInvalidError, OmniRTError, UsageError
+from omnirt_cli.errors import UsageError
 from omnirt_cli.inputs import InputLooks, Look, start_looking
 from omnirt_cli.models import registry
 from omnirt_cli.output_paths import scratch_place
 from omnirt_cli.plan import Limits, Plan, PublishOptions, VerifyOptions
 from omnirt_cli.planner.devices import look_at_devices, see_devices
 from omnirt_cli.planner.knobs import refuse_foreign_knobs, resolve_knobs
-from omnirt_cli.planner.launch import decide_argv, decide_launch, encode_mode
+from omnirt_cli.planner.launch import decide_argv, decide_launch, encode_mode, refuse_taken_variables
 from omnirt_cli.planner.model_place import look_at_model, look_at_weights
 from omnirt_cli.planner.output import choose_output, look_at_disk
 from omnirt_cli.planner.planning import Planning
@@ -29,9 +28,6 @@ from omnirt_cli.runs.asked import asked_request
 from omnirt_cli.settings import Layer, Surroundings, resolve
 
 DEFAULT_GRACE_S = 5.0
-
-_DEVICE_VARIABLES = frozenset({*VARIABLES.values(), "CUDA_DEVICE_ORDER"})
-_RANK_VARIABLES = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
 
 
 def draft_plan(
@@ -122,26 +118,7 @@ def _resolve_settings(planning: Planning) -> None:
     draft.warnings += draft.settings.warnings
     draft.checks.leave_out(check_names(planning.get("skip_check") or ()))
     refuse_foreign_knobs(planning)
-    _refuse_taken_variables(planning)
-
-
-def _refuse_taken_variables(planning: Planning) -> None:
-    """What a run decides, and holds leases for, is not set behind its back.
-
-    Raises:
-        UsageError: `--env` names a variable of the devices or the ranks.
-        ConfigInvalidError: A settings file does.
-    """
-    for name in sorted(planning.get("env") or ()):
-        if name in _DEVICE_VARIABLES:
-            raise _taken(planning, name, "which devices a run sees", "--visible-devices")
-        if name in _RANK_VARIABLES:
-            raise _taken(planning, name, "how many processes there are and how they meet", "--nproc-per-node")
-
-
-def _taken(planning: Planning, name: str, what: str, flag: str) -> OmniRTError:
-    kind = UsageError if planning.source("env") == "flag" else ConfigInvalidError
-    return kind(f"{planning.source_name('env')} may not set {name}: OmniRT decides {what}", hint=f"use {flag}")
+    refuse_taken_variables(planning)
 
 
 def _look_at_tools() -> bool:

@@ -20,11 +20,11 @@ def look_at_devices(planning: Planning) -> Look[Inventory] | None:
     """Decide the backend, and start to look at its devices: a vendor's tool takes its time."""
     draft = planning.draft
     draft.checks.run(CheckName.BACKEND, lambda: _choose_backend(planning))
-    backend = draft.backend
+    backend, seen = draft.backend, draft.inventory
     if backend is None:
         return None
     environ = planning.around.environ
-    return Look(lambda: discover(backend, environ=environ))
+    return Look(lambda: seen or discover(backend, environ=environ))
 
 
 def _choose_backend(planning: Planning) -> None:
@@ -37,7 +37,9 @@ def _choose_backend(planning: Planning) -> None:
 
 def _detect_backend(planning: Planning) -> Backend:
     for kind in (Backend.ASCEND, Backend.CUDA):
-        if not discover(kind, environ=planning.around.environ).absent:
+        inventory = discover(kind, environ=planning.around.environ)
+        if not inventory.absent:
+            planning.draft.inventory = inventory
             return kind
     raise DevicesUnavailableError(
         "no Ascend or CUDA device was found on this machine",

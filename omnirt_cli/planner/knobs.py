@@ -82,7 +82,7 @@ def refuse_private_knobs(planning: Planning) -> None:
     if not planning.runs_in_checkout:
         return
     for name, knob in planning.draft.config.items():
-        if knob.carrier is Carrier.INFER_PARAMS and knob.source != "model default":
+        if knob.carrier is Carrier.INFER_PARAMS and knob.source != MODEL_DEFAULT:
             raise UsageError(
                 f"--{name.replace('_', '-')} travels in the private infer_params.yaml, which a script does not see "
                 "with --working-directory checkout",

@@ -8,7 +8,7 @@ from pathlib import Path
 from launchers.command import Launcher, build_argv, free_port
 from launchers.errors import LaunchError
 from omnirt_cli.devices.visibility import VARIABLES
-from omnirt_cli.errors import InputMissingError, OmniRTError, UsageError
+from omnirt_cli.errors import ConfigInvalidError, InputMissingError, OmniRTError, UsageError
 from omnirt_cli.models.base import Backend, ScratchNames, ScriptCall, ScriptRequest
 from omnirt_cli.output_paths import existing_folder, scratch_place
 from omnirt_cli.plan import Launch
@@ -18,6 +18,8 @@ from omnirt_cli.planner.model_place import program
 from omnirt_cli.planner.planning import Planning
 from omnirt_cli.preflight import CheckName
 
+_DEVICE_VARIABLES = frozenset({*VARIABLES.values(), "CUDA_DEVICE_ORDER"})
+_RANK_VARIABLES = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
 _COUNT_KEYS = {Launcher.TORCHRUN: "nproc_per_node", Launcher.ACCELERATE: "num_processes"}
 
 
@@ -178,3 +180,22 @@ def decide_argv(planning: Planning, launch: Launch, call: ScriptCall) -> None:
         draft.env[VARIABLES[draft.visibility.kind]] = draft.visibility.value
     if draft.backend is Backend.CUDA:
         draft.env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+
+
+def refuse_taken_variables(planning: Planning) -> None:
+    """What a run decides, and holds leases for, is not set behind its back.
+
+    Raises:
+        UsageError: `--env` names a variable of the devices or the ranks.
+        ConfigInvalidError: A settings file does.
+    """
+    for name in sorted(planning.get("env") or ()):
+        if name in _DEVICE_VARIABLES:
+            raise _taken(planning, name, "which devices a run sees", "--visible-devices")
+        if name in _RANK_VARIABLES:
+            raise _taken(planning, name, "how many processes there are and how they meet", "--nproc-per-node")
+
+
+def _taken(planning: Planning, name: str, what: str, flag: str) -> OmniRTError:
+    kind = UsageError if planning.source("env") == "flag" else ConfigInvalidError
+    return kind(f"{planning.source_name('env')} may not set {name}: OmniRT decides {what}", hint=f"use {flag}")

@@ -18,7 +18,7 @@ from omnirt_cli.media.files import sha256_of
 from omnirt_cli.media.image import crop_luma
 from omnirt_cli.media.streams import count_packets, read_streams, start_probe
 from omnirt_cli.media.verify import Expectation, VideoFacts, verify_video
-from omnirt_cli.models.base import KnobValue
+from omnirt_cli.models.base import MODEL_DEFAULT, KnobValue
 from omnirt_cli.plan import Plan
 from omnirt_cli.report import Artifact
 from omnirt_cli.run.scratch import Scratch
@@ -93,7 +93,7 @@ def deliver_picture(plan: Plan, scratch: Scratch, picture: Picture, revision: st
 def provenance(plan: Plan, revision: str | None) -> dict[str, str]:
     """What the video says of itself: that it is AI-generated, by what, and from which run."""
     info = plan.adapter.info
-    seed = plan.config.get("seed", KnobValue(info.default_seed, "model default")).value
+    seed = plan.config.get("seed", KnobValue(info.default_seed, MODEL_DEFAULT)).value
     made_by = "a CPU miniature of " + info.id if plan.checkout.miniature else info.id
     return {
         "comment": (

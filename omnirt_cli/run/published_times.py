@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from omnirt_cli.finding import Finding, Severity
+from omnirt_cli.models.base import MODEL_DEFAULT
 from omnirt_cli.models.card import ModelCard, TimingRow
 from omnirt_cli.report import RunReport
 from omnirt_cli.run.diagnosis_case import duration
@@ -18,8 +19,6 @@ from omnirt_cli.runs.entry import speed_knobs
 
 PUBLISHED_FACTOR = 1.5
 LENGTH_TOLERANCE = 0.05
-DEFAULT = "model default"
-"""What the report calls the source of a knob that nobody set."""
 
 Measure = Callable[[RunReport], "float | None"]
 
@@ -97,7 +96,9 @@ def _set_beside(report: RunReport, covered: set[str]) -> list[str]:
     return [
         knob
         for knob, value in speed_knobs(report.config_resolved).items()
-        if knob not in covered and value is not False and report.config_sources.get(knob, DEFAULT) != DEFAULT
+        if knob not in covered
+        and value is not False
+        and report.config_sources.get(knob, MODEL_DEFAULT) != MODEL_DEFAULT
     ]
 
 

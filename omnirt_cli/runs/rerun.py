@@ -13,12 +13,12 @@ from omnirt_cli.checkout import inspect_checkout
 from omnirt_cli.errors import ConfigInvalidError, InputInvalidError, InputMissingError, OmniRTError
 from omnirt_cli.media.files import sha256_of
 from omnirt_cli.models import registry
+from omnirt_cli.models.base import MODEL_DEFAULT
 from omnirt_cli.report import CheckoutInfo, InputInfo, RunReport
 from omnirt_cli.request import Audio2VideoRequest, Config
 from omnirt_cli.secrets import HIDDEN
 from omnirt_cli.settings import ENV_PREFIX, Surroundings
 
-_DEFAULT = "model default"
 _PLACES = ("output", "output_dir", "no_clobber")
 _ACCEPT = "`--accept-changes` goes on all the same"
 
@@ -105,7 +105,7 @@ def _config(said: dict[str, Any], report: RunReport, output: str | None, warning
     knobs = {
         name: value
         for name, value in report.config_resolved.items()
-        if value is not None and report.config_sources.get(name, _DEFAULT) != _DEFAULT
+        if value is not None and report.config_sources.get(name, MODEL_DEFAULT) != MODEL_DEFAULT
     }
     config = {name: value for name, value in {**said, **knobs}.items() if name not in _PLACES}
     unknown = sorted(set(config) - set(Config.model_fields))

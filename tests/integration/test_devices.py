@@ -21,7 +21,7 @@ from tests.omnirt_cli_runs import (
     start,
     wait_for,
 )
-from tests.vendor_tools import Chip, Process, failing_tool, fake_npu_smi, machine
+from tests.vendor_tools import Chip, Process, calls, failing_tool, fake_npu_smi, machine
 
 
 class Machine:
@@ -260,6 +260,7 @@ def test_runs_that_cannot_tell_the_devices_apart_share_them_with_nobody(npus: Ma
     wait_for(lambda: holds_devices(npus, "c"), what="the run in the dark")
     npus.chips([Chip(npu=number) for number in range(4)])
     knowing = npus.run("d", "--visible-devices", "1")
+    looking = npus.run("e", "--visible-devices", "1", command="validate")
     alone.terminate()
 
     assert finish(alone).code == 143
@@ -267,3 +268,16 @@ def test_runs_that_cannot_tell_the_devices_apart_share_them_with_nobody(npus: Ma
     assert "other runs have ascend devices" in in_the_dark.report["error"]["message"]
     assert knowing.code == 75
     assert "which cannot tell them apart" in knowing.report["error"]["message"]
+    assert looking.code == 75
+    assert "which cannot tell them apart" in looking.stderr
+
+
+def test_a_backend_that_is_looked_for_is_looked_at_once(npus: Machine) -> None:
+    args = npus.args("v", "--devices", "1", "--json", command="validate")
+    args[args.index("ascend")] = "auto"
+
+    done = omnirt(*args, env=npus.env)
+
+    assert done.code == 0, done.stderr
+    assert done.json["plan"]["backend"] == "ascend"
+    assert calls(npus.tools / "npu-smi") == ["info", "info -m"]
