@@ -8,14 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launchers.model_env.omnirt_worker import encoder, windows
-from launchers.model_env.omnirt_worker.checkout import fitting
+from launchers.model_env.omnirt_worker import encoder, render, windows
+from launchers.model_env.omnirt_worker.checkout import Checkout, fitting
 from launchers.model_env.omnirt_worker.encoder import PIPE_BYTES, QUEUE_CHUNKS, Encoder, EncoderError
 from launchers.model_env.omnirt_worker.frames import to_bytes
 from launchers.model_env.omnirt_worker.requests import PictureRequest
@@ -147,6 +148,36 @@ def test_a_function_that_takes_anything_gets_the_usual_name() -> None:
 
 
 # --- the encoder ----------------------------------------------------------------------------------
+
+
+class _DrawsFromTorch:
+    """Stands for a pipeline that samples from torch's own generator while its portrait is prepared."""
+
+    device = "cpu"
+
+
+def test_preparing_seeds_the_generators_that_nobody_owns() -> None:
+    """FlashHead lite's VAE samples from them; its script leaves them as they are."""
+    torch = pytest.importorskip("torch")
+    drawn = []
+    inference = ModuleType("inference")
+    inference.infer_params = {}  # type: ignore[attr-defined]
+    inference.get_base_data = lambda pipeline, base_seed: drawn.append(float(torch.rand(1)))  # type: ignore[attr-defined]
+    checkout = Checkout(inference, _DrawsFromTorch())
+
+    for seed in (3, 3, 4):
+        checkout.prepare({"seed": seed})
+
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_piece_of_once_has_its_own_strides() -> None:
+    """With the whole sound's, a compiled model would be compiled anew for each length of sound."""
+    torch = pytest.importorskip("torch")
+    piece = render._packed(torch.arange(24.0).reshape(1, 12, 2)[:, slice(2, 5)])
+
+    assert piece.stride() == (6, 2, 1)
+    assert piece.tolist() == [[[4.0, 5.0], [6.0, 7.0], [8.0, 9.0]]]
 
 
 def _picture(folder: Path, program: Path | str) -> PictureRequest:

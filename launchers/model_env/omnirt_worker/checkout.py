@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from .requests import ModelRequest
+from .device import Device, device_of
+from .overlay import Overlay, lay
+from .requests import ModelRequest, RenderRequest
 
 _SPELLINGS = {
     "image": ("cond_image", "cond_image_path_or_dir"),
@@ -28,14 +30,19 @@ class Checkout:
     """A loaded model.
 
     Attributes:
-        params: The checkout's `infer_params`, complete after loading.
+        pipeline: The checkout's own object.
+        device: What it computes on.
+        offloads: Its weights move between host and device while it computes.
+        chunks: How many it has generated since it was loaded.
     """
 
-    def __init__(self, inference: ModuleType, pipeline: Any) -> None:
+    def __init__(self, inference: ModuleType, pipeline: Any, *, offloads: bool = False) -> None:
         """For `load` only."""
         self._inference = inference
-        self._pipeline = pipeline
-        self.params: Mapping[str, Any] = _params(inference)
+        self.pipeline = pipeline
+        self.device: Device = device_of(pipeline)
+        self.offloads = offloads
+        self.chunks = 0
 
     @classmethod
     def load(cls, request: ModelRequest, world_size: int) -> Checkout:
@@ -51,30 +58,53 @@ class Checkout:
         # The functions read the module's own dictionary when they are called; `get_pipeline` has written to it last.
         if request.params:
             inference.infer_params.update(request.params)
-        _set_constants(sys.modules[type(pipeline).__module__], request.constants)
-        return cls(inference, pipeline)
+        lay([Overlay.of_module(_module_of(pipeline), request.constants)])
+        return cls(inference, pipeline, offloads=bool(request.load.get("cpu_offload")))
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The checkout's `infer_params` as they are now."""
+        getter = getattr(self._inference, "get_infer_params", None)
+        found: Mapping[str, Any] = getter() if getter is not None else self._inference.infer_params
+        return found
+
+    def overlays(self, request: RenderRequest) -> list[Overlay]:
+        """What one request sets for itself."""
+        return [
+            Overlay(self._inference.infer_params, "infer_params", request.params),
+            Overlay.of_module(_module_of(self.pipeline), request.constants),
+            Overlay.of_module(self._inference, request.inference_constants),
+        ]
+
+    def base_arguments(self, base: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of `get_base_data` under its own names.
+
+        Raises:
+            TypeError: It does not take one that says something.
+        """
+        function = _function(self._inference, "get_base_data")
+        return fitting(function, {"pipeline": self.pipeline, **base})
 
     def prepare(self, base: Mapping[str, Any]) -> None:
-        """Set portrait, seed and what else there is; the next chunk is the first."""
-        function = _function(self._inference, "get_base_data")
-        function(**fitting(function, {"pipeline": self._pipeline, **base}))
+        """Set portrait, seed and what else there is; the next chunk is the first.
+
+        Some pipelines draw from torch's global generators too, which their scripts leave as they are (FlashHead lite
+        samples its latents so, `ltx_vae.py` at 12467ce): seeded here, the same request gives the same frames.
+        """
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(base.get("seed"), int):
+            torch.manual_seed(base["seed"])
+        _function(self._inference, "get_base_data")(**self.base_arguments(base))
 
     def embed(self, sound: Any, start: int = -1, end: int = -1) -> Any:
         """The embedding of the frames start..end of a sound; of all of them by default."""
-        return self._inference.get_audio_embedding(self._pipeline, sound, start, end)
+        return self._inference.get_audio_embedding(self.pipeline, sound, start, end)
 
     def generate(self, embedding: Any) -> Any:
-        """One chunk's frames, (frames, height, width, 3) in 0..255; when this returns, they are computed."""
-        made = self._inference.run_pipeline(self._pipeline, embedding)
-        self._wait_for_device()
+        """One chunk's frames, (frames, height, width, 3) in 0..255; an accelerator may still be computing them."""
+        made = self._inference.run_pipeline(self.pipeline, embedding)
+        self.chunks += 1
         return made
-
-    def _wait_for_device(self) -> None:
-        """As the scripts do before they take the time: accelerators compute behind the caller's back."""
-        kind = str(getattr(self._pipeline, "device", "cpu")).partition(":")[0]
-        synchronize = getattr(getattr(sys.modules.get("torch"), kind, None), "synchronize", None)
-        if kind != "cpu" and synchronize is not None:
-            synchronize()
 
 
 def fitting(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,14 +133,5 @@ def _function(inference: ModuleType, name: str) -> Callable[..., Any]:
     return found
 
 
-def _params(inference: ModuleType) -> Mapping[str, Any]:
-    getter = getattr(inference, "get_infer_params", None)
-    found: Mapping[str, Any] = getter() if getter is not None else inference.infer_params
-    return found
-
-
-def _set_constants(module: ModuleType, constants: Mapping[str, Any]) -> None:
-    for name, value in constants.items():
-        if not hasattr(module, name):
-            raise AttributeError(f"{module.__name__} has no {name}")
-        setattr(module, name, value)
+def _module_of(pipeline: Any) -> ModuleType:
+    return sys.modules[type(pipeline).__module__]

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+NOT_A_NUMBER = "invalid value encountered in cast"
+"""numpy says so when it casts, and who reads the log looks for it."""
+
 
 def to_bytes(made: Any) -> memoryview:
     """A chunk's frames as 8 bit red, green and blue, one after another.
@@ -21,7 +24,6 @@ def to_bytes(made: Any) -> memoryview:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(made, torch.Tensor):
         if torch.isnan(made).any():
-            # numpy says so when it casts, and who reads the log looks for it.
-            warnings.warn("invalid value encountered in cast", RuntimeWarning, stacklevel=2)
+            warnings.warn(NOT_A_NUMBER, RuntimeWarning, stacklevel=2)
         made = made.to(torch.uint8).cpu().numpy()
     return np.ascontiguousarray(np.asarray(made).astype(np.uint8, copy=False)).data.cast("B")

@@ -64,18 +64,36 @@ def read_wav(path: str, sample_rate: int) -> np.ndarray[Any, Any]:
         if form != (sample_rate, 1, 2):
             raise ValueError(f"{path} is not 16 bit mono at {sample_rate} Hz but {form}")
         data = file.readframes(file.getnframes())
+    return samples_of(data)
+
+
+def samples_of(data: bytes) -> np.ndarray[Any, Any]:
+    """16 bit samples, little-endian, as float32 in -1..1."""
     sound: np.ndarray[Any, Any] = np.frombuffer(data, dtype="<i2").astype(np.float32)
     return sound / 32768
 
 
+class Window:
+    """The last seconds of a sound that is heard slice by slice."""
+
+    def __init__(self, slices: Slices) -> None:
+        """Silence was before."""
+        self._slices = slices
+        self._heard = np.zeros(slices.window_samples)
+
+    def hear(self, sound: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """What a chunk of `stream` hears whose own slice this is, float64 as from a list; silence fills a short one."""
+        new = sound.astype(np.float64)
+        new = np.pad(new, (0, self._slices.samples - len(new)))
+        self._heard = np.concatenate([self._heard, new])[-self._slices.window_samples :]
+        return self._heard
+
+
 def stream_windows(sound: np.ndarray[Any, Any], slices: Slices, chunks: int) -> Iterator[np.ndarray[Any, Any]]:
-    """What each chunk of `stream` hears: the last seconds of sound up to the chunk's end, float64 as from a list."""
-    window = np.zeros(slices.window_samples)
+    """What each chunk of `stream` hears."""
+    window = Window(slices)
     for number in range(chunks):
-        heard = sound[number * slices.samples : (number + 1) * slices.samples].astype(np.float64)
-        heard = np.pad(heard, (0, slices.samples - len(heard)))
-        window = np.concatenate([window, heard])[-slices.window_samples :]
-        yield window
+        yield window.hear(sound[number * slices.samples : (number + 1) * slices.samples])
 
 
 def once_sound(sound: np.ndarray[Any, Any], slices: Slices, *, pads: bool, chunks: int) -> np.ndarray[Any, Any]:

@@ -26,7 +26,8 @@ for _name, (_key, _cast) in _OVERRIDES.items():
     if _name in os.environ:
         infer_params[_key] = _cast(os.environ[_name])
 
-_audio_loudness_norm = os.environ.get("FLASHTALK_AUDIO_LOUDNESS_NORM", "1").lower() not in ("0", "false", "no", "off")
+_audio_loudness_norm = os.environ.get("FLASHTALK_AUDIO_LOUDNESS_NORM", "1").lower()
+_AUDIO_LOUDNESS_NORM_ENABLED = _audio_loudness_norm not in ("0", "false", "no", "off")
 _t5_quant = os.environ.get("FLASHTALK_T5_QUANT") or None
 _t5_quant_dir = os.environ.get("FLASHTALK_T5_QUANT_DIR") or None
 _wan_quant = os.environ.get("FLASHTALK_WAN_QUANT") or None
@@ -84,7 +85,7 @@ def get_base_data(pipeline, input_prompt, cond_image, base_seed):
 
 def get_audio_embedding(pipeline, audio_array, audio_start_idx=-1, audio_end_idx=-1):
     """Features of the frames start..end (all of them by default): (1, frames, context, features)."""
-    if _audio_loudness_norm:
+    if _AUDIO_LOUDNESS_NORM_ENABLED:
         audio_array = audio.loudness_norm(audio_array, infer_params["sample_rate"])
     per_frame = pipeline.preprocess_audio(audio_array, sr=infer_params["sample_rate"], fps=infer_params["tgt_fps"])
     if audio_start_idx == -1 or audio_end_idx == -1:
