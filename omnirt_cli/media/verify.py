@@ -1,5 +1,6 @@
 """Is the video right? One ffprobe and one full decode, judged as named checks, expected against actual.
 
+The picture may have been decoded already, while it was made (`follow`); a file that holds another one is decoded anew.
 A check that could not run is `skipped`, never `passed`. What a model is, or how the video came to be, is not
 known here; what it must be is an `Expectation`.
 """
@@ -19,7 +20,7 @@ from omnirt_cli.media.expectation import Expectation
 from omnirt_cli.media.streams import PictureStream, SoundStream, Streams, read_streams, start_probe
 
 if TYPE_CHECKING:
-    from omnirt_cli.media.decode import Decoded
+    from omnirt_cli.media.decode import Decoded, Seen
 
 __all__ = ["Expectation", "Verification", "VideoFacts", "verify_video"]
 
@@ -66,13 +67,16 @@ class Verification:
         return tuple(check for check in self.checks if check.status is CheckStatus.FAILED)
 
 
-def verify_video(path: Path, expectation: Expectation, *, mode: Literal["full", "fast"] = "full") -> Verification:
+def verify_video(
+    path: Path, expectation: Expectation, *, mode: Literal["full", "fast"] = "full", seen: Seen | None = None
+) -> Verification:
     """Judge a finished video.
 
     Args:
         path: The video.
         expectation: What it must be.
         mode: `fast` leaves out the decode; the checks that need it are skipped.
+        seen: A picture that was decoded already. Where the video has the same packets, it is not decoded again.
 
     Returns:
         The checks, in a fixed order, and the file's facts. A bad or missing file is a failed check, not an
@@ -83,7 +87,7 @@ def verify_video(path: Path, expectation: Expectation, *, mode: Literal["full", 
         return Verification((file, *_skip(_WITHOUT_FILE, "there is no file to look at")), VideoFacts())
     size_bytes = path.stat().st_size
     try:
-        streams, decoded = _look(path, expectation, mode)
+        streams, decoded = _look(path, expectation, mode, seen)
     except InputMissingError as error:
         return Verification((file, *_skip(_WITHOUT_FILE, error.message)), VideoFacts(size_bytes=size_bytes))
     if streams.picture is None:
@@ -99,14 +103,16 @@ def verify_video(path: Path, expectation: Expectation, *, mode: Literal["full", 
     return Verification(checks, _facts(streams, streams.picture, decoded, size_bytes))
 
 
-def _look(path: Path, expected: Expectation, mode: str) -> tuple[Streams, Decoded | None]:
+def _look(path: Path, expected: Expectation, mode: str, seen: Seen | None) -> tuple[Streams, Decoded | None]:
     """Probe, and decode meanwhile: sound is taken for granted, and done without only where there is none."""
     with start_probe(path) as probe:
         if mode == "fast":
             return read_streams(probe), None
-        from omnirt_cli.media.decode import decode
+        from omnirt_cli.media.decode import decode, decode_rest
 
-        decoded = decode(path, fps=expected.fps, duration_s=expected.duration_s)
+        decoded = decode_rest(path, seen, duration_s=expected.duration_s) if seen else None
+        if decoded is None:
+            decoded = decode(path, fps=expected.fps, duration_s=expected.duration_s)
         streams = read_streams(probe)
     if streams.sound is None and streams.picture is not None:
         decoded = decode(path, fps=expected.fps, duration_s=expected.duration_s, with_sound=False)
@@ -195,7 +201,7 @@ def _fast_checks(picture: PictureStream, expected: Expectation) -> Iterator[Chec
 def _decoded_checks(decoded: Decoded, picture: PictureStream, expected: Expectation) -> Iterator[Check]:
     fault = _decode_fault(decoded, picture)
     actual = decoded.picture.count
-    yield (failed("decode", expected=picture.frames, actual=actual, detail=fault) if fault else passed("decode"))
+    yield _check_decode(decoded, picture, fault)
     yield _check_count(actual, expected, None)
     if fault:
         yield from _skip(IN_THE_DECODE[2:], "the video does not decode to its end")
@@ -203,6 +209,12 @@ def _decoded_checks(decoded: Decoded, picture: PictureStream, expected: Expectat
     from omnirt_cli.media.judge import content_checks
 
     yield from content_checks(decoded, expected)
+
+
+def _check_decode(decoded: Decoded, picture: PictureStream, fault: str | None) -> Check:
+    if fault:
+        return failed("decode", expected=picture.frames, actual=decoded.picture.count, detail=fault)
+    return passed("decode", detail="decoded while it was made" if decoded.ahead else None)
 
 
 def _decode_fault(decoded: Decoded, picture: PictureStream) -> str | None:

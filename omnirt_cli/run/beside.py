@@ -1,7 +1,8 @@
-"""What goes on beside a launch while the model loads: weights are read ahead, inputs hashed, the portrait's face found.
+"""What goes on beside a launch: weights are read ahead, inputs hashed, the portrait's face found, the sound encoded.
 
-None of it may delay the launch or fail a run: it begins when the child runs, in a thread of low priority, and imports
-what it needs there. What it found is taken over in the engine's thread, by `tick` and `stop`; what hangs is left out.
+That while the model loads; while a driven one computes, its picture is decoded as it grows. None of it may delay the
+launch or fail a run: it begins when the child runs, in threads of low priority, and imports what it needs there. What
+it found is taken over in the engine's thread, by `tick` and `stop`; what hangs is left out.
 """
 
 from __future__ import annotations
@@ -68,7 +69,15 @@ class Beside:
                 self._found.get_nowait()()
 
     def model_loaded(self) -> None:
-        """Nothing more need be read ahead."""
+        """Nothing more need be read ahead; frames will come."""
+        self._end_reading()
+        if self._plan.driven and self._plan.verify.mode == "full" and self._scratch.follower is None:
+            from omnirt_cli.media.follow import Follower
+
+            expected = self._plan.expected
+            self._scratch.follower = Follower(self._scratch.picture, fps=expected.fps, frames=expected.frames)
+
+    def _end_reading(self) -> None:
         with self._reading:
             self._loaded = True
             ahead, self._ahead = self._ahead, None
@@ -87,7 +96,8 @@ class Beside:
         """Take over what is left, waiting for it only so long: a file system that hangs must not hold the run up."""
         if self._thread is None:
             return
-        self.model_loaded()
+        self._end_reading()
+        self._end_following()
         began = time.monotonic()
         while self._thread.is_alive() and time.monotonic() - began < self._patience_s():
             self._thread.join(_LOOK_S)
@@ -95,6 +105,16 @@ class Beside:
         self.tick()
         if self._given_up:
             self._recorder.warn(f"left out, for it took too long: {self._doing}")
+
+    def _end_following(self) -> None:
+        """What is written is written: the rest of it is decoded while other things are done."""
+        follower = self._scratch.follower
+        if follower is None:
+            return
+        if self._cancel.asked:
+            follower.stop()
+        else:
+            follower.finish()
 
     def _patience_s(self) -> float:
         return CANCELLED_PATIENCE_S if self._cancel.asked else PATIENCE_S
@@ -109,6 +129,7 @@ class Beside:
             ("the inputs' checksums", self._hash_inputs),
             ("ffmpeg's version", self._learn_version),
             ("importing what the end needs", _preload),
+            ("encoding the sound", self._encode_sound),
             ("the look for the portrait's face", self._look_at_portrait),
             ("removing old compile caches", _prune),
         )
@@ -174,6 +195,24 @@ class Beside:
             self._found.put(partial(self._recorder.report.versions.__setitem__, "ffmpeg", version))
         preload()
 
+    def _encode_sound(self) -> None:
+        recording = self._scratch.recording
+        if recording is None or recording.changed:
+            return
+        from omnirt_cli.media.deliver import encode_sound
+
+        sound = encode_sound(
+            recording.path,
+            frames=self._plan.expected.frames,
+            fps=self._plan.geometry.fps,
+            duration_s=self._plan.speech.duration_s,
+            cut=self._plan.audio.cut,
+            speech=self._plan.speech,
+            destination=self._scratch.sound_place,
+        )
+        if not recording.changed:
+            self._found.put(partial(setattr, self._scratch, "sound", sound))
+
     def _look_at_portrait(self) -> None:
         self._found.put(partial(self._take_over, self._check_portrait()))
 
@@ -201,6 +240,7 @@ def _opencv_error() -> type[Exception]:
 
 def _preload() -> None:
     """Import what the run's end needs, while there is time to spare."""
+    import omnirt_cli.media.judge
     import omnirt_cli.run.diagnosis
     import omnirt_cli.run.publish
     import omnirt_cli.runs.history  # noqa: F401

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from omnirt_cli import __version__
 from omnirt_cli.checks import Check, CheckStatus, skipped
@@ -23,6 +24,9 @@ from omnirt_cli.plan import Plan
 from omnirt_cli.report import Artifact
 from omnirt_cli.run.scratch import Scratch
 
+if TYPE_CHECKING:
+    from omnirt_cli.media.decode import Seen
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -30,17 +34,22 @@ class Picture:
 
     Attributes:
         repaired: The script's own result is lost or useless; this is its silent video.
-        frames: As the file's header counts them.
+        frames: As the file's header counts them, or as many as were seen and are wanted.
+        seen: What was measured of them while they were made, where they were decoded then.
     """
 
     path: Path
     frames: int
     repaired: bool
+    seen: Seen | None = None
 
 
 def find_picture(plan: Plan, scratch: Scratch) -> Picture | None:
     """The best picture that the script left: its result, else the silent video, else None."""
     wanted = plan.expected.frames
+    seen = scratch.follower.result() if scratch.follower is not None else None
+    if seen is not None and seen.picture.count >= wanted:
+        return Picture(scratch.picture, seen.picture.count, repaired=False, seen=seen)
     result = scratch.path / plan.call.result_name
     result_frames = count_frames(result)
     if result_frames >= wanted:
@@ -86,6 +95,7 @@ def deliver_picture(plan: Plan, scratch: Scratch, picture: Picture, revision: st
         speech=plan.speech,
         metadata=provenance(plan, revision) if plan.publish.metadata else {},
         destination=scratch.delivered,
+        ready=scratch.sound,
     )
     recording.refuse_changed("recording")
 
@@ -108,8 +118,14 @@ def provenance(plan: Plan, revision: str | None) -> dict[str, str]:
     }
 
 
-def verify(plan: Plan, video: Path) -> tuple[list[Check], VideoFacts | None]:
-    """Check a video against the plan; checks that the user left out say so."""
+def verify(plan: Plan, video: Path, seen: Seen | None = None) -> tuple[list[Check], VideoFacts | None]:
+    """Check a video against the plan; checks that the user left out say so.
+
+    Args:
+        plan: What was asked for.
+        video: The file.
+        seen: What was measured of its picture while that was made (`Picture.seen`).
+    """
     if plan.verify.mode == "off":
         return [skipped("file", "verification is off")], None
     expectation = Expectation(
@@ -123,7 +139,8 @@ def verify(plan: Plan, video: Path) -> tuple[list[Check], VideoFacts | None]:
         allow_black=plan.verify.allow_black,
         allow_frozen=plan.verify.allow_frozen,
     )
-    verification = verify_video(video, expectation, mode="fast" if plan.verify.mode == "fast" else "full")
+    mode: Literal["full", "fast"] = "fast" if plan.verify.mode == "fast" else "full"
+    verification = verify_video(video, expectation, mode=mode, seen=seen)
     checks = [_unless_skipped(check, plan.verify.skip) for check in verification.checks]
     if not plan.size_is_known:
         checks = [_unless_guessed(check) for check in checks]

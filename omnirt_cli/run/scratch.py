@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launchers.sweep import kill_marked
 from omnirt_cli.errors import InputInvalidError
@@ -25,11 +26,16 @@ from omnirt_cli.output_paths import OutputPaths
 from omnirt_cli.report import ErrorInfo, RunReport, RunStatus
 from omnirt_cli.run.stamps import utc_now
 
+if TYPE_CHECKING:
+    from omnirt_cli.media.deliver import ReadySound
+    from omnirt_cli.media.follow import Follower
+
 LOCK_NAME = ".lock"
 OWNER_NAME = ".run.json"
 PICTURE_NAME = ".picture.mp4"
 DELIVERED_NAME = ".delivered.mp4"
 RECORDING_NAME = ".recording"
+SOUND_NAME = ".sound.m4a"
 PORTRAIT_NAME = ".portrait"
 ABANDONED_AFTER_S = 24 * 3600.0
 
@@ -85,6 +91,8 @@ class Scratch:
         path: The directory.
         lock_fd: Its lock's descriptor, for the guard to inherit.
         portrait, recording: The user's own files; None until they are held.
+        follower: What decodes the picture while it is written, where anything does.
+        sound: The recording as the video will carry it, where it was encoded already.
     """
 
     def __init__(self, path: Path, lock_fd: int) -> None:
@@ -92,6 +100,8 @@ class Scratch:
         self.lock_fd = lock_fd
         self.portrait: Held | None = None
         self.recording: Held | None = None
+        self.follower: Follower | None = None
+        self.sound: ReadySound | None = None
 
     @classmethod
     def create(cls, path: Path, report: Path) -> Scratch:
@@ -150,12 +160,19 @@ class Scratch:
         return self.path / PICTURE_NAME
 
     @property
+    def sound_place(self) -> Path:
+        """Where the recording is encoded to before there is a video."""
+        return self.path / SOUND_NAME
+
+    @property
     def delivered(self) -> Path:
         """Where the finished video waits for its verification."""
         return self.path / DELIVERED_NAME
 
     def close(self, *, remove: bool) -> None:
         """Let go of the lock; the directory goes too unless it is to be kept."""
+        if self.follower is not None:
+            self.follower.stop()
         if remove:
             shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(OSError):

@@ -87,6 +87,8 @@ def test_the_video_is_the_scripts_and_the_report_says_who_made_it(tmp_path: Path
     assert script.report["config_resolved"]["executor"] == "script"
     assert report["execution_mode"] == "subprocess"
     assert report["command"]["argv"][1].endswith("worker.py")
+    decode = next(check for check in report["checks"] if check["name"] == "decode")
+    assert (decode["status"], decode["detail"]) == ("passed", "decoded while it was made")
     assert report["config_carriers"]["seed"] == "worker"
     assert scratch_dirs(tmp_path) == []
 

@@ -11,7 +11,7 @@ from makers import FPS, RATE, Head, ffmpeg, write_wav
 
 from omnirt_cli.errors import IOFailureError, OutputInvalidError
 from omnirt_cli.media.audio import inspect_audio
-from omnirt_cli.media.deliver import DeliveryFacts, deliver
+from omnirt_cli.media.deliver import DeliveryFacts, ReadySound, deliver, encode_sound
 
 SECONDS = 4
 
@@ -38,12 +38,19 @@ def clicks(folder: Path) -> Path:
 
 
 def deliver_to(
-    destination: Path, picture: Path, audio: Path, *, frames: int = SECONDS * FPS, cut: bool = False
+    destination: Path,
+    picture: Path,
+    audio: Path,
+    *,
+    frames: int = SECONDS * FPS,
+    cut: bool = False,
+    ready: ReadySound | None = None,
+    is_gone: bool = False,
 ) -> DeliveryFacts:
     speech = inspect_audio(audio)
     return deliver(
         picture,
-        audio,
+        audio.with_name("gone") if is_gone else audio,
         frames=frames,
         fps=FPS,
         duration_s=speech.duration_s,
@@ -51,7 +58,27 @@ def deliver_to(
         speech=speech,
         metadata={"comment": "made by a model; a=b\nsecond line", "omnirt_seed": "9999"},
         destination=destination,
+        ready=ready,
     )
+
+
+def encode_to(destination: Path, audio: Path, *, frames: int = SECONDS * FPS, cut: bool = False) -> ReadySound | None:
+    speech = inspect_audio(audio)
+    return encode_sound(
+        audio,
+        frames=frames,
+        fps=FPS,
+        duration_s=speech.duration_s,
+        cut=cut,
+        speech=speech,
+        destination=destination,
+    )
+
+
+def packets(path: Path) -> str:
+    """Times, lengths and sums of every packet, and the settings of both decoders."""
+    argv = ["ffmpeg", "-v", "error", "-i", f"file:{path}", "-map", 0, "-c", "copy", "-f", "framehash", "-"]
+    return subprocess.run([*map(str, argv)], capture_output=True, check=True, text=True).stdout
 
 
 def probe(path: Path) -> dict[str, dict]:
@@ -200,3 +227,51 @@ def test_a_full_disk_is_an_io_error(
             metadata={},
             destination=tmp_path / "out.mp4",
         )
+
+
+# --- a sound that was encoded beforehand ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.opus"])
+@pytest.mark.parametrize("seconds", [SECONDS, 2])
+def test_a_sound_that_was_encoded_before_gives_the_same_packets(
+    tmp_path: Path, picture: Path, clicks: Path, name: str, seconds: int
+) -> None:
+    ffmpeg("-i", clicks, tmp_path / name)
+    frames, cut = seconds * FPS, seconds < SECONDS
+    ready = encode_to(tmp_path / "ready.m4a", tmp_path / name, frames=frames, cut=cut)
+    assert ready is not None
+    facts = deliver_to(tmp_path / "now.mp4", picture, tmp_path / name, frames=frames, cut=cut)
+    before = deliver_to(
+        tmp_path / "before.mp4", picture, tmp_path / name, frames=frames, cut=cut, ready=ready, is_gone=True
+    )
+    assert before == facts
+    assert packets(tmp_path / "before.mp4") == packets(tmp_path / "now.mp4")
+    was, found = probe(tmp_path / "now.mp4"), probe(tmp_path / "before.mp4")
+    assert found["format"]["tags"] == was["format"]["tags"]
+    assert found["audio"] == was["audio"]
+
+
+def test_a_sound_that_is_copied_is_not_encoded(tmp_path: Path, clicks: Path) -> None:
+    ffmpeg("-i", clicks, tmp_path / "a.mp3")
+    assert encode_to(tmp_path / "ready.m4a", tmp_path / "a.mp3") is None
+    assert not (tmp_path / "ready.m4a").exists()
+
+
+def test_a_sound_that_was_encoded_for_another_length_is_not_used(tmp_path: Path, picture: Path, clicks: Path) -> None:
+    ready = encode_to(tmp_path / "ready.m4a", clicks, frames=FPS, cut=True)
+    deliver_to(tmp_path / "out.mp4", picture, clicks, ready=ready)
+    assert len(click_times(tmp_path / "out.mp4")) == SECONDS
+
+
+def test_an_encoded_sound_that_was_lost_is_encoded_again(tmp_path: Path, picture: Path, clicks: Path) -> None:
+    ready = encode_to(tmp_path / "ready.m4a", clicks)
+    (tmp_path / "ready.m4a").write_bytes(b"lost")
+    facts = deliver_to(tmp_path / "out.mp4", picture, clicks, ready=ready)
+    assert facts.audio_codec == "aac"
+    assert len(click_times(tmp_path / "out.mp4")) == SECONDS
+
+
+def test_a_sound_that_cannot_be_encoded_is_none(tmp_path: Path, clicks: Path) -> None:
+    (tmp_path / "folder.m4a").mkdir()
+    assert encode_to(tmp_path / "folder.m4a", clicks) is None
