@@ -9,6 +9,7 @@ executable into the folder (made where it is not there) and returns its path. Ma
 in one step, also while a program that calls it runs: a device vanishes, is taken or falls ill that way.
 
 * `fake_npu_smi`, `fake_nvidia_smi`: a healthy tool and the machine that it describes (no devices: an empty list);
+  With `later` they tell something else at each further look: memory that grows as a run goes on;
 * `answering_tool`: any text for any arguments;
 * `failing_tool`: ends with a message and an exit status;
 * `hanging_tool`: does not end, and neither does its child (`processes_of` has their ids, `gone` looks for one);
@@ -50,6 +51,7 @@ class Chip:
         logic: Logic id of `npu-smi info -m`; the chip's place in the list by default.
         bus_id: Made from `npu` and `chip` by default.
         used_mib: An idle 910B holds about 3 GB.
+        core_percent: Use of its AI cores.
     """
 
     npu: int
@@ -60,6 +62,7 @@ class Chip:
     bus_id: str | None = None
     total_mib: int = 65536
     used_mib: int = 3400
+    core_percent: int = 0
     processes: tuple[Process, ...] = ()
 
     @property
@@ -92,6 +95,7 @@ class Gpu:
     Attributes:
         uuid, bus_id: Made from the index by default.
         used_mib, total_mib: None: the tool answers `[N/A]`.
+        use_percent: None: the tool answers `[N/A]`.
         mig: Its MIG instances; an empty tuple is MIG mode without one, None no MIG mode.
     """
 
@@ -100,6 +104,7 @@ class Gpu:
     name: str = "NVIDIA H100 80GB HBM3"
     total_mib: int | None = 81559
     used_mib: int | None = 4
+    use_percent: int | None = 0
     bus_id: str | None = None
     processes: tuple[Process, ...] = ()
     mig: tuple[MigInstance, ...] | None = None
@@ -126,26 +131,34 @@ def machine(folder: Path, extra: Mapping[str, str] | None = None) -> dict[str, s
 
 
 def fake_npu_smi(
-    folder: Path, chips: Sequence[Chip], *, layout: Layout = Layout.ONE_CHIP, mapping: bool = True
+    folder: Path,
+    chips: Sequence[Chip],
+    *,
+    layout: Layout = Layout.ONE_CHIP,
+    mapping: bool = True,
+    later: Sequence[Sequence[Chip]] = (),
 ) -> Path:
     """An `npu-smi` that answers `info` and, unless `mapping` is off, `info -m`."""
-    answers = {"info": npu_table(chips, layout)}
-    if mapping:
-        answers["info -m"] = npu_mapping(chips, layout)
-    return answering_tool(folder, "npu-smi", answers, otherwise="Error parameter of -m\n")
+    turns = []
+    for now in (chips, *later):
+        answers = {"info": npu_table(now, layout)}
+        if mapping:
+            answers["info -m"] = npu_mapping(now, layout)
+        turns.append({"answers": answers, "stdout": "Error parameter of -m\n", "code": 1})
+    return _write_tool(folder, "npu-smi", {"turns": turns})
 
 
-def fake_nvidia_smi(folder: Path, gpus: Sequence[Gpu]) -> Path:
+def fake_nvidia_smi(folder: Path, gpus: Sequence[Gpu], *, later: Sequence[Sequence[Gpu]] = ()) -> Path:
     """An `nvidia-smi` that answers `--query-gpu`, `--query-compute-apps` (csv,noheader,nounits) and `-L`."""
-    return _write_tool(
-        folder,
-        "nvidia-smi",
+    turns = [
         {
-            "answers": {"-L": _gpu_list(gpus), "--list-gpus": _gpu_list(gpus)},
-            "gpus": [_gpu_fields(gpu) for gpu in gpus],
-            "apps": [_app_fields(gpu, process) for gpu in gpus for process in gpu.processes],
-        },
-    )
+            "answers": {"-L": _gpu_list(now), "--list-gpus": _gpu_list(now)},
+            "gpus": [_gpu_fields(gpu) for gpu in now],
+            "apps": [_app_fields(gpu, process) for gpu in now for process in gpu.processes],
+        }
+        for now in (gpus, *later)
+    ]
+    return _write_tool(folder, "nvidia-smi", {"turns": turns})
 
 
 def answering_tool(folder: Path, name: str, answers: Mapping[str, str], *, otherwise: str | None = None) -> Path:
@@ -262,7 +275,8 @@ def _npu_row(chip: Chip, layout: Layout) -> tuple[str, str, str]:
 def _chip_row(chip: Chip, place: int, layout: Layout) -> tuple[str, str, str]:
     first = str(chip.chip) if layout in (Layout.ONE_CHIP, Layout.WIDE) else f"{chip.chip:<6}{place}"
     memory = f"{chip.used_mib:<5}/ {chip.total_mib}"
-    usage = f"{'0':<13}{memory}" if layout is Layout.NO_HBM else f"{'0':<12}{'0    / 0':<14}{memory}"
+    cores = str(chip.core_percent)
+    usage = f"{cores:<13}{memory}" if layout is Layout.NO_HBM else f"{cores:<12}{'0    / 0':<14}{memory}"
     return first, chip.address, usage
 
 
@@ -291,7 +305,7 @@ def _gpu_fields(gpu: Gpu) -> dict[str, str]:
         "memory.total": _known(gpu.total_mib),
         "memory.used": _known(gpu.used_mib),
         "memory.free": _known(free),
-        "utilization.gpu": "0",
+        "utilization.gpu": _known(gpu.use_percent),
         "driver_version": "570.86.15",
         "mig.mode.current": "[N/A]" if gpu.mig is None else "Enabled",
     }
@@ -404,6 +418,10 @@ arguments = sys.argv[1:]
 note("calls", " ".join(arguments))
 with open(HERE + ".json", encoding="utf-8") as file:
     state = json.load(file)
+if "turns" in state:
+    with open(HERE + ".calls", encoding="utf-8") as file:
+        asked_before = file.read().splitlines().count(" ".join(arguments)) - 1
+    state = state["turns"][min(asked_before, len(state["turns"]) - 1)]
 answer = state.get("answers", {}).get(" ".join(arguments))
 if answer is not None:
     text, code = answer, 0

@@ -48,6 +48,22 @@ class Device:
 
 
 @dataclass(frozen=True)
+class DeviceUse:
+    """What a device holds and does at one moment; None where the vendor's tool does not tell.
+
+    Attributes:
+        used_gib: Memory that is not free, whoever holds it, GiB.
+        use_percent: How much of the last moments it computed, as its vendor counts: the share of time with anything
+            running (NVIDIA), or the use of the AI cores (Ascend).
+        holders: Who holds memory; empty where nobody does or nobody said.
+    """
+
+    used_gib: float | None = None
+    use_percent: float | None = None
+    holders: tuple[Holder, ...] = ()
+
+
+@dataclass(frozen=True)
 class Inventory:
     """The devices of one kind.
 

@@ -136,13 +136,25 @@ class Lease:
     """An exclusive claim on devices.
 
     Attributes:
-        keys: The devices' keys, ascending.
+        keys: The devices' keys, ascending; unknown, and empty, for one that was handed over.
         fds: Descriptors that carry it, all above 2, for the guard to inherit; empty once closed.
     """
 
     def __init__(self, keys: tuple[str, ...], fds: tuple[int, ...]) -> None:
         self.keys = keys
         self.fds = fds
+
+    @classmethod
+    def adopt(cls, fds: Sequence[int], note: LeaseNote) -> Lease:
+        """A lease that another process of this user took and handed over.
+
+        Args:
+            fds: Its descriptors, all above 2; this lease's own from now on.
+            note: What others are told from now on, in place of what the taker said.
+        """
+        for descriptor in fds:
+            _write_note(descriptor, note)
+        return cls((), tuple(fds))
 
     def close(self) -> None:
         """Let go of our descriptors; the devices are free when the guard's are gone too. May be called again."""
@@ -353,7 +365,7 @@ def acquire(
         if on_wait is not None and not lost_race and who != said:
             on_wait(who)
             said = who
-        _pause(min(_LOST_RACE_PAUSE_S if lost_race else poll_s, left), cancel)
+        pause(min(_LOST_RACE_PAUSE_S if lost_race else poll_s, left), cancel)
 
 
 def _try(
@@ -380,7 +392,12 @@ def busy(who: str, wait_s: float = 0.0) -> BusyError:
     return BusyError(who, hint="wait for them with --wait SECONDS, or choose other devices")
 
 
-def _pause(seconds: float, cancel: Stop | None) -> None:
+def pause(seconds: float, cancel: Stop | None) -> None:
+    """Wait.
+
+    Raises:
+        WaitCancelledError: `cancel` was asked.
+    """
     if cancel is None:
         time.sleep(seconds)
         return

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from omnirt_cli.devices import vendor_tool
-from omnirt_cli.devices.device import Device, Inventory
+from omnirt_cli.devices.device import Device, DeviceUse, Inventory
 from omnirt_cli.devices.npu_table import Chip, Table, read_mapping, read_table
 from omnirt_cli.devices.vendor_tool import VendorToolError
 from omnirt_cli.models.base import Backend
@@ -32,16 +32,42 @@ def ask_npu_smi(environ: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> Inv
         VendorToolMissingError: It is neither on PATH nor in its usual places.
         VendorToolError: It hangs, fails, or prints what is not understood.
     """
-    return _NpuSmi(vendor_tool.find("npu-smi", environ, USUAL_PLACES), environ, timeout_s).inventory()
+    return NpuSmi(environ, timeout_s).inventory()
 
 
-class _NpuSmi:
-    def __init__(self, tool: str, environ: Mapping[str, str], timeout_s: float) -> None:
-        self._tool = tool
+class NpuSmi:
+    """The tool, to be asked again and again.
+
+    Args:
+        environ: Where it is found, and what it runs in.
+        timeout_s: Of one call.
+
+    Raises:
+        VendorToolMissingError: It is neither on PATH nor in its usual places.
+    """
+
+    def __init__(self, environ: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> None:
+        self._tool = vendor_tool.find("npu-smi", environ, USUAL_PLACES)
         self._environ = environ
         self._timeout_s = timeout_s
 
+    def use(self) -> dict[str, DeviceUse]:
+        """What the chips hold and do now, by their devices' keys, in one call.
+
+        A chip whose bus id the table does not show is left out: its key needs the second call.
+
+        Raises:
+            VendorToolError: It hangs, fails, or prints what is not understood.
+        """
+        chips = self._table().chips
+        return {key: _use(chip) for chip, key in zip(chips, _keys(chips), strict=True) if key is not None}
+
     def inventory(self) -> Inventory:
+        """All chips as devices.
+
+        Raises:
+            VendorToolError: It hangs, fails, or prints what is not understood.
+        """
         table = self._table()
         problem = f"npu-smi printed a row that is not understood: {table.unread[0]}" if table.unread else None
         ids: Sequence[int] = range(len(table.chips))
@@ -75,15 +101,15 @@ class _NpuSmi:
 
 
 def _devices(chips: Sequence[Chip], ids: Sequence[int]) -> list[Device]:
-    shared = Counter(chip.bus_id for chip in chips)
-    return [_device(number, chip, alone=shared[chip.bus_id] == 1) for number, chip in zip(ids, chips, strict=True)]
+    keys = _keys(chips)
+    return [_device(number, chip, key) for number, chip, key in zip(ids, chips, keys, strict=True)]
 
 
-def _device(number: int, chip: Chip, *, alone: bool) -> Device:
+def _device(number: int, chip: Chip, key: str | None) -> Device:
     total, used = chip.total_mib, chip.used_mib
     return Device(
         id=str(number),
-        key=_key(chip, alone=alone) if chip.bus_id else f"{Backend.ASCEND.value}-{number}",
+        key=key or f"{Backend.ASCEND.value}-{number}",
         name=chip.name,
         bus_id=chip.bus_id,
         total_gib=None if total is None else total / _MIB_PER_GIB,
@@ -93,7 +119,18 @@ def _device(number: int, chip: Chip, *, alone: bool) -> Device:
     )
 
 
+def _use(chip: Chip) -> DeviceUse:
+    used = None if chip.used_mib is None else chip.used_mib / _MIB_PER_GIB
+    return DeviceUse(used, chip.core_percent, chip.holders)
+
+
+def _keys(chips: Sequence[Chip]) -> list[str | None]:
+    """By the bus, which no restart and no container renumbers; None where the table does not show it."""
+    shared = Counter(chip.bus_id for chip in chips)
+    return [_key(chip, alone=shared[chip.bus_id] == 1) if chip.bus_id else None for chip in chips]
+
+
 def _key(chip: Chip, *, alone: bool) -> str:
-    """By the bus, which no restart and no container renumbers; the 310P's two chips share one."""
+    """The 310P's two chips share a bus id."""
     key = f"{Backend.ASCEND.value}-{chip.bus_id}"
     return key if alone else f"{key}-{chip.chip}"

@@ -24,6 +24,8 @@ _BUS_ID = re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-
 _NO_BUS_ID = ("", "-", "NA", "N/A")
 _USAGE = re.compile(r"(?<!\S)(\d+|-|NA)\s*/\s*(\d+|-|NA)(?!\S)", re.ASCII)
 _USAGE_HEAD = re.compile(r"(\w+)-Usage\(MB\)")
+_CORES_HEAD = "AICore(%)"
+_PERCENT_AT_MOST = 100
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _RULE = re.compile(r"[-=+\s|]*")
 _MAPPING_HEADS = ("NPU ID", "Chip ID", "Chip Logic ID")
@@ -40,6 +42,7 @@ class Chip:
         npu: NPU id, which is not what the visibility variable takes.
         chip: Chip id within the NPU.
         used_mib: Memory in use, with `total_mib`; both None where the table does not tell. The tool's MB are MiB.
+        core_percent: Use of its AI cores now; None where the table does not tell.
     """
 
     npu: int
@@ -49,6 +52,7 @@ class Chip:
     bus_id: str | None = None
     used_mib: int | None = None
     total_mib: int | None = None
+    core_percent: int | None = None
     holders: tuple[Holder, ...] = ()
 
 
@@ -110,6 +114,7 @@ class _TableReader:
 
     part: _Part = _Part.BEFORE
     usage_heads: list[str] = field(default_factory=list)
+    tells_cores: bool = False
     process_heads: list[str] = field(default_factory=list)
     card: Chip | None = None
     chips: dict[Address, Chip] = field(default_factory=dict)
@@ -139,6 +144,7 @@ class _TableReader:
             self.part = _Part.CHIPS
         elif words[:1] == ["Chip"] and "Bus-Id" in cells:
             self.usage_heads = _USAGE_HEAD.findall(cells[-1])
+            self.tells_cores = cells[-1].startswith(_CORES_HEAD)
         else:
             return False
         return True
@@ -168,6 +174,7 @@ class _TableReader:
             bus_id=None if bus_id in _NO_BUS_ID else bus_id.lower(),
             used_mib=used,
             total_mib=total,
+            core_percent=self._cores(cells[-1]),
         )
         return True
 
@@ -182,6 +189,12 @@ class _TableReader:
             if used is not None and total and used <= total:
                 return used, total
         return None, None
+
+    def _cores(self, usage: str) -> int | None:
+        """Use of the AI cores, which stands before the sums."""
+        first = usage.partition(" ")[0]
+        percent = _number(first) if self.tells_cores else None
+        return percent if percent is not None and percent <= _PERCENT_AT_MOST else None
 
     def _read_process(self, cells: list[str]) -> None:
         """One process; `No running processes found in NPU 0` is a single cell."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 from omnirt_cli.bounded import Outcome
 from omnirt_cli.devices import vendor_tool
-from omnirt_cli.devices.device import Device, Holder, Inventory
+from omnirt_cli.devices.device import Device, DeviceUse, Holder, Inventory
 from omnirt_cli.devices.vendor_tool import VendorToolError, VendorToolMissingError
 from omnirt_cli.models.base import Backend
 
@@ -58,7 +58,13 @@ def _caught_nvml() -> Inventory | Exception:
         return error
 
 
-def _read_nvml() -> Inventory:
+def _open_nvml() -> Any:
+    """The library, ready to be asked.
+
+    Raises:
+        VendorToolMissingError: There is none here.
+        VendorToolError: It fails.
+    """
     try:
         pynvml: Any = import_module("pynvml")
     except ImportError as error:
@@ -69,6 +75,11 @@ def _read_nvml() -> Inventory:
         raise VendorToolMissingError("the NVML library is not installed") from error
     except pynvml.NVMLError as error:
         raise VendorToolError(f"NVML failed: {error}") from error
+    return pynvml
+
+
+def _read_nvml() -> Inventory:
+    pynvml = _open_nvml()
     try:
         return _Nvml(pynvml).inventory()
     except pynvml.NVMLError as error:
@@ -88,6 +99,22 @@ class _Nvml:
         count = self._library.nvmlDeviceGetCount()
         devices = tuple(device for index in range(count) for device in self._at(index))
         return Inventory(Backend.CUDA, devices, "nvml")
+
+    def use(self, handle: Any) -> DeviceUse:
+        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+        rates = self._ask("nvmlDeviceGetUtilizationRates", handle)
+        holders = tuple(
+            Holder(process.pid, None, None if process.usedGpuMemory is None else process.usedGpuMemory / _GIB)
+            for process in self._ask("nvmlDeviceGetComputeRunningProcesses", handle) or ()
+        )
+        used = (memory.total - memory.free) / _GIB if memory else None
+        return DeviceUse(used, float(rates.gpu) if rates else None, holders)
+
+    def handle(self, device: Device) -> Any:
+        """The library's own handle of a device or a MIG instance."""
+        if device.uuid:
+            return self._library.nvmlDeviceGetHandleByUUID(device.uuid)
+        return self._library.nvmlDeviceGetHandleByIndex(int(device.id))
 
     def _at(self, index: int) -> list[Device]:
         """The GPU of that index, or its MIG instances."""
@@ -139,8 +166,47 @@ class _Nvml:
             return None
 
 
+class NvmlWatch:
+    """The library kept open for some devices, to be asked again and again. Any of its calls may hang for good.
+
+    Raises:
+        VendorToolMissingError: There is no such library here.
+        VendorToolError: It fails.
+    """
+
+    def __init__(self, devices: Sequence[Device]) -> None:
+        self._devices = devices
+        self._library = _open_nvml()
+        self._problem: Exception | None = None
+
+    def use(self) -> dict[str, DeviceUse]:
+        """What the devices hold and do now, by their keys; one that is lost is left out.
+
+        Raises:
+            VendorToolError: It tells nothing of any of them.
+        """
+        found = {device.key: use for device in self._devices if (use := self._use_of(device)) is not None}
+        if self._devices and not found:
+            raise VendorToolError(f"NVML failed: {self._problem}")
+        return found
+
+    def _use_of(self, device: Device) -> DeviceUse | None:
+        asked = _Nvml(self._library)
+        try:
+            return asked.use(asked.handle(device))
+        except (self._library.NVMLError, ValueError) as error:
+            self._problem = error
+            return None
+
+    def close(self) -> None:
+        """Leave the library."""
+        with contextlib.suppress(self._library.NVMLError):
+            self._library.nvmlShutdown()
+
+
 # nvidia-smi
 
+_USE_FIELDS = ("index", "uuid", "memory.total", "memory.free", "utilization.gpu")
 _FIELDS = ("index", "uuid", "name", "pci.bus_id", "memory.total", "memory.used", "memory.free")
 _MIG_FIELD = "mig.mode.current"
 _FORMAT = "--format=csv,noheader,nounits"
@@ -157,16 +223,44 @@ def ask_nvidia_smi(environ: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> 
         VendorToolMissingError: It is not on PATH.
         VendorToolError: It hangs or fails.
     """
-    return _NvidiaSmi(vendor_tool.find("nvidia-smi", environ), environ, timeout_s).inventory()
+    return NvidiaSmi(environ, timeout_s).inventory()
 
 
-class _NvidiaSmi:
-    def __init__(self, tool: str, environ: Mapping[str, str], timeout_s: float) -> None:
-        self._tool = tool
+class NvidiaSmi:
+    """The tool, to be asked again and again.
+
+    Args:
+        environ: Where it is found, and what it runs in.
+        timeout_s: Of one call.
+
+    Raises:
+        VendorToolMissingError: It is not on PATH.
+    """
+
+    def __init__(self, environ: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> None:
+        self._tool = vendor_tool.find("nvidia-smi", environ)
         self._environ = environ
         self._timeout_s = timeout_s
 
+    def use(self) -> dict[str, DeviceUse]:
+        """What the GPUs hold and do now, by their keys; it does not tell what a MIG instance does.
+
+        Raises:
+            VendorToolError: It hangs or fails.
+        """
+        outcome = self._ask(_query("gpu", _USE_FIELDS), _FORMAT)
+        rows, _ = _rows(vendor_tool.text(outcome), _USE_FIELDS)
+        if not outcome.ok or not rows:
+            raise vendor_tool.failure(self._tool, ["--query-gpu"], outcome)
+        holders = self._holders()
+        return {key: _use(row, holders.get(key, ())) for row in rows if (key := _key(row))}
+
     def inventory(self) -> Inventory:
+        """All GPUs.
+
+        Raises:
+            VendorToolError: It hangs or fails.
+        """
         rows, problem = self._gpus()
         gpus = [_gpu(row) for row in rows]
         if gpus:
@@ -237,17 +331,31 @@ def _rows(said: str, fields: tuple[str, ...]) -> tuple[list[dict[str, str]], lis
     return rows, others
 
 
+def _uuid(row: dict[str, str]) -> str | None:
+    return row["uuid"] if row["uuid"].startswith("GPU-") else None
+
+
+def _key(row: dict[str, str]) -> str:
+    return _uuid(row) or f"cuda-{row['index']}"
+
+
+def _use(row: dict[str, str], holders: Sequence[Holder]) -> DeviceUse:
+    total, free = _gib(row["memory.total"]), _gib(row["memory.free"])
+    used = None if total is None or free is None else total - free
+    busy = row["utilization.gpu"]
+    return DeviceUse(used, float(busy) if busy.isdecimal() and busy.isascii() else None, tuple(holders))
+
+
 def _gpu(row: dict[str, str]) -> Device:
-    uuid = row["uuid"] if row["uuid"].startswith("GPU-") else None
     total, used, free = (_gib(row[f"memory.{what}"]) for what in ("total", "used", "free"))
     if free is None and total is not None and used is not None:
         free = max(0.0, total - used)
     lost = next((cell.strip("[]") for cell in row.values() if "lost" in cell.lower()), None)
     return Device(
         id=row["index"],
-        key=uuid or f"cuda-{row['index']}",
+        key=_key(row),
         name=_told(row["name"]),
-        uuid=uuid,
+        uuid=_uuid(row),
         bus_id=(_told(row["pci.bus_id"]) or "").lower() or None,
         total_gib=total,
         free_gib=free,

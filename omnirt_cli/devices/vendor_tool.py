@@ -25,6 +25,10 @@ class VendorToolMissingError(VendorToolError):
     """There is no such tool or library here."""
 
 
+class VendorToolHangsError(VendorToolError):
+    """The vendor's tool did not answer in time."""
+
+
 def find(name: str, environ: Mapping[str, str], places: Sequence[str] = ()) -> str:
     """Where a tool is: on PATH, else in one of its usual places.
 
@@ -43,14 +47,15 @@ def ask(tool: str, *args: str, environ: Mapping[str, str], timeout_s: float) -> 
     """Call a tool in the C locale; how it ended is the caller's to judge.
 
     Raises:
-        VendorToolError: It cannot be started, does not end in time, or writes without end.
+        VendorToolHangsError: It does not end in time.
+        VendorToolError: It cannot be started, or writes without end.
     """
     try:
         outcome = run([tool, *args], env={**environ, "LC_ALL": "C"}, timeout_s=timeout_s, limit=ANSWER_LIMIT)
     except OSError as error:
         raise VendorToolError(f"{tool} cannot be started: {error.strerror}") from error
     if outcome.timed_out:
-        raise VendorToolError(f"{_call(tool, args)} did not answer within {timeout_s:g} s")
+        raise VendorToolHangsError(f"{_call(tool, args)} did not answer within {timeout_s:g} s")
     if outcome.overflowed:
         raise VendorToolError(f"{_call(tool, args)} wrote more than {ANSWER_LIMIT // 1024} KiB")
     return outcome

@@ -7,11 +7,13 @@ what a log said comes as `LogFacts`. Failures that the log names by themselves a
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Callable
 
 from omnirt_cli.checks import CheckStatus
 from omnirt_cli.finding import Finding, Severity
 from omnirt_cli.models.card import MemoryRow, closest
+from omnirt_cli.report import DeviceInfo
 from omnirt_cli.run.diagnosis_case import Case, duration, flag, info, warning
 from omnirt_cli.run.log_facts import Clue
 
@@ -26,6 +28,9 @@ WARM_UP_FACTOR = 3.0
 WARM_UP_MS = 3_000.0
 HOST_MEMORY_SHARE = 0.9
 KILLED_MEMORY_SHARE = 0.7
+DEVICE_MEMORY_SHARE = 0.98
+LOW_USE_PERCENT = 30.0
+USE_POINTS_AT_LEAST = 5
 HELD_GIB = 4.5
 """More than an idle 910B keeps for itself (2.9 to 3.4 GiB)."""
 
@@ -151,6 +156,26 @@ def _killed_silently(case: Case) -> bool:
     return case.report.error is not None and case.report.error.signal == "SIGKILL"
 
 
+def device_memory_near_limit(case: Case) -> Finding | None:
+    """A run went well, and at its peak nearly all memory of a device was held."""
+    full = [
+        (device.memory_peak_gib / device.memory_total_gib, device)
+        for device in case.devices
+        if device.memory_peak_gib is not None and device.memory_total_gib
+    ]
+    share, device = max(full, key=lambda it: it[0], default=(0.0, None))
+    if case.failed or device is None or share < DEVICE_MEMORY_SHARE:
+        return None
+    return info(
+        "device_memory_near_limit",
+        f"device {device.id} was {share:.1%} full at its peak: {device.memory_peak_gib:.4g} of "
+        f"{device.memory_total_gib:.4g} GiB",
+        "a larger picture, or another program on the device, can then end a run; torch keeps what it has freed, so "
+        "part of it may be to spare",
+        "Before you raise `--size` or share the device, choose one with more memory, or `--preset low-vram`.",
+    )
+
+
 # --- devices --------------------------------------------------------------------------------------
 
 
@@ -170,6 +195,33 @@ def devices_shared(case: Case) -> Finding | None:
         "Compare `devices` in the report with what `npu-smi info -m` or `nvidia-smi` lists, and name devices that are "
         "there, in ascending order.",
     )
+
+
+def devices_waited(case: Case) -> Finding | None:
+    """The devices computed little of the time between the first chunk and the last, and not for offloaded weights."""
+    ends = [chunk.at_ms for chunk in case.report.chunks if chunk.at_ms is not None]
+    use = [
+        statistics.fmean(told)
+        for device in case.devices
+        if ends and len(told := _use_between(device, ends[0], ends[-1])) >= USE_POINTS_AT_LEAST
+    ]
+    if not use or max(use) >= LOW_USE_PERCENT or case.knob("cpu_offload") is True:
+        return None
+    return warning(
+        "devices_waited",
+        f"while chunks were generated the devices computed {max(use):.0f}% of the time or less",
+        "they waited for the processor: encoding of the sound, copies, saving, or Python itself on a busy machine",
+        "See with `top` what else runs, and whether a control group or OMP_NUM_THREADS leaves the script too few "
+        "processors.",
+    )
+
+
+def _use_between(device: DeviceInfo, begin_ms: float, end_ms: float) -> list[float]:
+    return [
+        point.use_percent
+        for point in device.use_series
+        if point.use_percent is not None and begin_ms < point.at_ms <= end_ms
+    ]
 
 
 def devices_left(case: Case) -> Finding | None:
@@ -513,6 +565,8 @@ RULES: tuple[Rule, ...] = (
     style_drift,
     portrait_advice,
     host_memory_near_limit,
+    device_memory_near_limit,
+    devices_waited,
     first_chunk,
     load_dominates,
     offload_is_slow,

@@ -251,4 +251,4 @@ def test_any_text_is_read_without_a_chip(text: str) -> None:
 def test_a_used_figure_above_the_total_is_no_memory() -> None:
     table = read_table(npu_table([vendor_tools.Chip(0, used_mib=70_000, total_mib=65_536)]))
 
-    assert table.chips == (Chip(0, 0, "910B2", "OK", "0000:10:00.0"),)
+    assert table.chips == (Chip(0, 0, "910B2", "OK", "0000:10:00.0", core_percent=0),)

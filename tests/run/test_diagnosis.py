@@ -10,7 +10,15 @@ from run_reports import FLASHTALK, audio, check, devices, failed, report, timing
 from omnirt_cli.checks import CheckStatus
 from omnirt_cli.finding import Finding, Severity
 from omnirt_cli.models.card import ModelCard, model_card
-from omnirt_cli.report import CheckoutInfo, CommandInfo, ExpectedInfo, RunReport, RunStatus
+from omnirt_cli.report import (
+    CheckoutInfo,
+    ChunkInfo,
+    CommandInfo,
+    ExpectedInfo,
+    RunReport,
+    RunStatus,
+    UsePoint,
+)
 from omnirt_cli.run.diagnosis import diagnose_run
 from omnirt_cli.run.diagnosis_rules import RULES
 from omnirt_cli.run.log_facts import Clue, LogFacts
@@ -58,6 +66,24 @@ def told(
 
 def knobs(**values: Any) -> dict[str, Any]:
     return {"config_resolved": {**report().config_resolved, **values}}
+
+
+CHUNKS = [
+    ChunkInfo(index=0, interval_ms=2_500.0, at_ms=40_000.0),
+    ChunkInfo(index=53, interval_ms=1_400.0, at_ms=114_000.0),
+]
+
+
+def seen(*, peaks: tuple[float, float] = (40.0, 40.0), use: tuple[float | None, float | None] = (97.0, 97.0)) -> Any:
+    """Two NPUs as they were sampled: idle while the model loads and at the end, busy so much between."""
+    found = devices(2)
+    for device, peak, percent in zip(found.used, peaks, use, strict=True):
+        device.memory_peak_gib = peak
+        device.use_series = [
+            UsePoint(at_ms=at, memory_gib=peak, use_percent=percent if 40_000 < at <= 114_000 else 0.0)
+            for at in range(5_000, 124_000, 5_000)
+        ]
+    return found
 
 
 def clue(which: Clue, line: str = "") -> LogFacts:
@@ -147,6 +173,13 @@ SPEAKS: list[tuple[str, RunReport, LogFacts, str]] = [
         QUIET,
         "94% of the machine's memory",
     ),
+    (
+        "device_memory_near_limit",
+        report(devices=seen(peaks=(40.0, 63.5))),
+        QUIET,
+        "device 3 was 99.2% full at its peak: 63.5 of 64 GiB",
+    ),
+    ("devices_waited", report(chunks=CHUNKS, devices=seen(use=(8.0, 21.0))), QUIET, "computed 21% of the time"),
     ("first_chunk", report(timings=timings(first_chunk_ms=39_000.0)), QUIET, "took 39.0 s, later ones 1.4 s each"),
     (
         "load_dominates",
@@ -236,6 +269,12 @@ SILENT: list[tuple[str, RunReport, LogFacts]] = [
     ("devices_held", report(devices=devices(2, free=40.0)), QUIET),
     ("devices_held", report(**OOM, devices=devices(2, total=64.0, free=60.6)), QUIET),
     ("host_memory_near_limit", report(**KILLED, memory={"host_peak_gib": 500.0}), QUIET),
+    ("device_memory_near_limit", report(devices=seen(peaks=(40.0, 62.7))), QUIET),
+    ("device_memory_near_limit", report(**{**OOM, "devices": seen(peaks=(40.0, 64.0))}), QUIET),
+    ("devices_waited", report(chunks=CHUNKS, devices=seen(use=(8.0, 95.0))), QUIET),
+    ("devices_waited", report(chunks=CHUNKS, devices=seen(use=(8.0, 8.0)), **knobs(cpu_offload=True)), QUIET),
+    ("devices_waited", report(chunks=CHUNKS[:1], devices=seen(use=(8.0, 8.0))), QUIET),
+    ("devices_waited", report(chunks=CHUNKS, devices=seen(use=(None, None))), QUIET),
     ("first_chunk", report(timings=timings(first_chunk_ms=3_000.0)), QUIET),
     ("first_chunk", report(timings=timings(first_chunk_ms=900.0, steady_chunk_interval_ms_avg=100.0)), QUIET),
     ("load_dominates", report(timings=timings(model_load_ms=4_000.0, launch_ms=500.0, total_ms=8_000.0)), QUIET),
