@@ -189,6 +189,11 @@ class GuardedProcess:
         return self._last is not None
 
     @property
+    def waiting(self) -> bool:
+        """Never: a launch of its own has nobody before it."""
+        return False
+
+    @property
     def guard_lost(self) -> bool:
         """Whether the guard ended before the run did."""
         return isinstance(self._last, GuardLost)

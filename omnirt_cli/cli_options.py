@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -19,7 +19,16 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from omnirt_cli.errors import UsageError
-from omnirt_cli.request import Audio2VideoRequest, BackendChoice, Config, Inputs, Panel, option_facts, plain
+from omnirt_cli.request import (
+    Audio2VideoRequest,
+    BackendChoice,
+    Config,
+    ExecutorChoice,
+    Inputs,
+    Panel,
+    option_facts,
+    plain,
+)
 
 if TYPE_CHECKING:
     from omnirt_cli.settings import Layer
@@ -40,14 +49,19 @@ class RequestFlags:
     file: Layer | None
 
 
-def takes_request(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command all request flags. It must take `flags: RequestFlags`; its other parameters stay as they are."""
+def takes_request(command: Callable[..., None], *, without: Collection[str] = ()) -> Callable[..., None]:
+    """Give a command all request flags. It must take `flags: RequestFlags`; its other parameters stay as they are.
+
+    A parameter of the command's own takes the place of the request flag of that name. The request flags named in
+    `without` are left out.
+    """
     own = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for parameter in inspect.signature(command, eval_str=True).parameters.values()
         if parameter.name != "flags"
     ]
-    request_parameters = _parameters()
+    taken = {parameter.name for parameter in own} | set(without)
+    request_parameters = [parameter for parameter in _parameters() if parameter.name not in taken]
     names = [parameter.name for parameter in request_parameters]
 
     @functools.wraps(command)
@@ -73,6 +87,7 @@ def read_flags(said: Mapping[str, Any]) -> RequestFlags:
     base, layer = _read_file(Path(path).absolute()) if path else (Audio2VideoRequest(), None)
     if values.pop("task", "audio2video") != "audio2video":
         raise UsageError("--task: only audio2video is rendered here")
+    _name_executor(values)
     inputs = base.inputs.model_copy(update={k: values.pop(k) for k in tuple(Inputs.model_fields) if k in values})
     request = Audio2VideoRequest(
         model=values.pop("model", base.model),
@@ -81,6 +96,14 @@ def read_flags(said: Mapping[str, Any]) -> RequestFlags:
         config=_config(values),
     )
     return RequestFlags(request, layer)
+
+
+def _name_executor(values: dict[str, Any]) -> None:
+    """`--resident` is short for `--executor resident`."""
+    if not values.pop("resident", False):
+        return
+    if values.setdefault("executor", ExecutorChoice.RESIDENT) != ExecutorChoice.RESIDENT:
+        raise UsageError(f"--resident does not go with --executor {values['executor'].value}", hint="give one of them")
 
 
 def _read_file(path: Path) -> tuple[Audio2VideoRequest, Layer]:
@@ -123,6 +146,7 @@ def _parameters() -> tuple[inspect.Parameter, ...]:
         _parameter("audio", str, ("--audio",), "The speech, in any format ffmpeg decodes.", _INPUT_PANEL),
         _parameter("prompt", str, ("--prompt",), "A hint at expression and emotion.", _INPUT_PANEL),
         _parameter("backend", BackendChoice, ("--backend",), "What to compute on.", Panel.LAUNCH.value),
+        _parameter("resident", bool, ("--resident",), "Short for --executor resident.", Panel.LAUNCH.value),
     )
     return (*fixed, *(_config_parameter(name, field) for name, field in Config.model_fields.items()))
 

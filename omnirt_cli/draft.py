@@ -128,6 +128,7 @@ def plan_document(draft: Draft) -> PlanDocument:
         outputs={"video": str(outputs.video), "report": str(outputs.report), "log": str(outputs.log)}
         if outputs
         else {},
+        worker_request=dict(call.worker.request) if call and call.worker else None,
         warnings=draft.warnings,
     )
 
@@ -158,6 +159,8 @@ def _kept(draft: Draft) -> str | None:
 def _cwd(draft: Draft) -> str | None:
     if draft.launch is None or draft.checkout is None or draft.outputs is None:
         return None
+    if draft.executor is ExecutorChoice.RESIDENT:
+        return None  # the daemon makes it
     if draft.launch.in_checkout:
         return str(draft.checkout.path)
     return str(scratch_place(draft.outputs, draft.run_id, in_checkout=False))

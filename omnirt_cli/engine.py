@@ -8,15 +8,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from omnirt_cli.draft import Draft
 from omnirt_cli.errors import ExitCode, InternalError, OmniRTError
-from omnirt_cli.inputs import InputLooks
+from omnirt_cli.inputs import InputLooks, sample_inputs
 from omnirt_cli.output_paths import OutputPaths
 from omnirt_cli.plan import Plan
 from omnirt_cli.planner import draft_plan
 from omnirt_cli.report import GenerateResult
-from omnirt_cli.request import Audio2VideoRequest
+from omnirt_cli.request import Audio2VideoRequest, ExecutorChoice
 from omnirt_cli.run import reporting
 from omnirt_cli.run.cancel import CancelToken
 from omnirt_cli.run.events import Listener
@@ -24,6 +25,9 @@ from omnirt_cli.run.recorder import Recorder
 from omnirt_cli.run.render import Render
 from omnirt_cli.run.run_log import RunLog
 from omnirt_cli.settings import Layer, Surroundings
+
+if TYPE_CHECKING:
+    from omnirt_cli.resident.spec import WorkerInfo
 
 
 def generate(
@@ -56,6 +60,45 @@ def generate(
     if draft.plan is None:
         raise _refused(draft, listeners, began)
     return render(draft.plan, listeners=listeners, cancel=cancel, began=began, draft=draft)
+
+
+def start_worker(
+    request: Audio2VideoRequest,
+    *,
+    cancel: CancelToken | None = None,
+    request_file: Layer | None = None,
+    surroundings: Surroundings | None = None,
+) -> WorkerInfo:
+    """Have a resident worker load a model, so that the first render finds it there.
+
+    Args:
+        request: Model, place, launch and knobs; inputs and output are not looked at.
+        cancel: Ends a wait for devices.
+        request_file: The `--config` file's layer, where there is one.
+        surroundings: Environment, working directory and user files; this process's by default.
+
+    Returns:
+        The worker as it is now: a new one is still loading.
+
+    Raises:
+        OmniRTError: It cannot be started.
+    """
+    import tempfile
+
+    from omnirt_cli.run.hot import start_for
+
+    around = surroundings or Surroundings.current()
+    config = request.config.model_copy(
+        update={"executor": ExecutorChoice.RESIDENT.value, "output": None, "output_dir": tempfile.gettempdir()}
+    )
+    asked = request.model_copy(update={"inputs": sample_inputs(), "config": config})
+    plan = draft_plan(asked, request_file=request_file, surroundings=around).require()
+    token = cancel or CancelToken()
+    try:
+        return start_for(plan, environ=around.environ, cancel=token)
+    finally:
+        if cancel is None:
+            token.close()
 
 
 def _refused(draft: Draft, listeners: Iterable[Listener], began: float) -> OmniRTError:

@@ -32,7 +32,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            os.fchmod(file.fileno(), 0o666 & ~current_umask())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -57,7 +57,7 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def _umask() -> int:
+def current_umask() -> int:
     """This process's umask, read without changing it (another thread may be creating files)."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from omnirt_cli.errors import UsageError
+from omnirt_cli.request import Inputs
 
 if TYPE_CHECKING:
     from omnirt_cli.media.audio import Speech
     from omnirt_cli.media.image import Portrait
-    from omnirt_cli.request import Inputs
 
 Found = TypeVar("Found")
 
@@ -49,6 +49,14 @@ class Look(Generic[Found]):
             raise self._error
         assert self._result is not None
         return self._result
+
+
+_SAMPLES = Path(__file__).parent / "miniature" / "assets"
+
+
+def sample_inputs() -> Inputs:
+    """The portrait and the speech that come with OmniRT, for a look at a model that is about no render."""
+    return Inputs(image=str(_SAMPLES / "portrait.png"), audio=str(_SAMPLES / "speech.wav"))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ from omnirt_cli.memory_budget import BudgetStatus, DeviceNeed, Verdict
 from omnirt_cli.models.base import MODEL_DEFAULT, Backend, ModelAdapter
 from omnirt_cli.plan import Plan
 from omnirt_cli.preflight import CheckName
-from omnirt_cli.request import ExecutorChoice
 
 SETTLING_S = 10.0
 """How long the memory of a run that has ended may take to come back; drivers need a second or two."""
@@ -61,12 +60,28 @@ class Placement:
         """Descriptors for the guard to inherit."""
         return self.lease.fds if self.lease else ()
 
-    def __enter__(self) -> Placement:
+    def close(self) -> None:
+        """Let go of the devices; the guard may still hold them."""
+        if self.lease is not None:
+            self.lease.close()
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a run takes place.
+
+    Attributes:
+        loaded: The model is there already: no memory need be looked for.
+    """
+
+    placement: Placement
+    loaded: bool = False
+
+    def __enter__(self) -> Seat:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.lease is not None:
-            self.lease.close()
+        self.placement.close()
 
 
 def place(plan: Plan, *, environ: Mapping[str, str], cancel: Stop, on_wait: Callable[[str], None]) -> Placement:
@@ -207,11 +222,10 @@ def _foresee_devices(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[Devi
     return (), warned(name, detail=f"{who}; the run would wait up to {plan.wait_s:g} s")
 
 
-def foresee_draft(draft: Draft, environ: Mapping[str, str]) -> None:
+def apply_foresight(draft: Draft, foresight: Foresight) -> None:
     """Add what leases and memory say now; the plan is shown on the devices that a run would take."""
     if draft.plan is None:
         return
-    foresight = foresee(draft.plan, environ)
     draft.checks.add(foresight.checks, foresight.error)
     draft.warnings += device_warnings(draft.plan, foresight.devices)
     draft.plan = draft.plan.bind(foresight.devices)
@@ -292,7 +306,7 @@ def judge_host(plan: Plan) -> Verdict:
     driven = _driven_adapter(plan)
     frames_of = host_memory.frames_of_seconds(plan.adapter, plan.variant, plan.geometry, mode=plan.encode_mode)
     return host_memory.judge_host(
-        _host_need(plan, plan.adapter, flat=plan.executor is ExecutorChoice.DRIVER),
+        _host_need(plan, plan.adapter, flat=plan.driven),
         host_memory.available(),
         frames_of=frames_of,
         driven=_host_need(plan, driven, flat=True) if driven else None,
@@ -315,7 +329,7 @@ def _host_need(plan: Plan, adapter: ModelAdapter, *, flat: bool) -> HostNeed:
 
 def _driven_adapter(plan: Plan) -> ModelAdapter | None:
     """The adapter with which OmniRT's driver would run the plan; None where it cannot, or does already."""
-    if plan.executor is ExecutorChoice.DRIVER:
+    if plan.driven:
         return None
     try:
         return plan.adapter.driven(plan.checkout)

@@ -51,11 +51,17 @@ class Launch:
 
 @dataclass(frozen=True)
 class Limits:
-    """When a run is stopped, in seconds; 0 is never, and a stall limit of None is the default rule."""
+    """When a run is stopped, in seconds; 0 is never.
+
+    Attributes:
+        stall_timeout_s: None is the default rule.
+        idle_timeout_s: When a worker that the run starts is stopped for want of work; None is the daemon's default.
+    """
 
     timeout_s: float
     stall_timeout_s: float | None
     grace_s: float
+    idle_timeout_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,8 @@ class Plan:
     outputs: OutputPaths
     scratch: Path
     config: Mapping[str, KnobValue]
+    ckpt_dir: Path
+    wav2vec_dir: Path
     weights: tuple[FileSet, ...]
     compile_cache: bool
     read_ahead: bool
@@ -137,6 +145,16 @@ class Plan:
         visibility = Visibility(self.backend, tuple(device.id for device in devices), self.visibility.source)
         assert visibility.value is not None
         return replace(self, visibility=visibility, env={**self.env, VARIABLES[self.backend]: visibility.value})
+
+    @property
+    def driven(self) -> bool:
+        """Whether OmniRT's worker program runs the chunks and writes the frames as they come."""
+        return self.executor is not ExecutorChoice.SCRIPT
+
+    @property
+    def resident(self) -> bool:
+        """Whether a worker runs them that keeps its model loaded."""
+        return self.executor is ExecutorChoice.RESIDENT
 
     @property
     def size_is_known(self) -> bool:
@@ -167,7 +185,11 @@ class EarlierDocument(BaseModel):
 
 
 class PlanDocument(BaseModel):
-    """What `--dry-run --json` prints under `plan`; a key is null where a failed check left it unknown."""
+    """What `--dry-run --json` prints under `plan`; a key is null where a failed check left it unknown.
+
+    Attributes:
+        worker_request: What a resident worker is asked for; `argv`, `env` and `files` are those of its start.
+    """
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
@@ -188,4 +210,5 @@ class PlanDocument(BaseModel):
     sources: dict[str, str] = Field(default_factory=dict)
     carriers: dict[str, str] = Field(default_factory=dict)
     outputs: dict[str, str] = Field(default_factory=dict)
+    worker_request: dict[str, Any] | None = None
     warnings: list[str] = Field(default_factory=list)

@@ -86,14 +86,58 @@ class CheckoutInfo(Document):
     dirty: bool | None = None
 
 
+class UsePoint(Document):
+    """What a device held and did at one time of the run, or between the point before and this one.
+
+    Attributes:
+        at_ms: Milliseconds since the run began.
+        memory_gib: The most that was held, by whomever.
+        use_percent: How much it computed, on average.
+    """
+
+    at_ms: int
+    memory_gib: float | None = None
+    use_percent: float | None = None
+
+
 class DeviceInfo(Document):
-    """One device that the run used."""
+    """One device that the run used.
+
+    Attributes:
+        memory_peak_gib: The most that it was seen to hold, whoever held it.
+        memory_growth_gib: That less what it held before the launch.
+        memory_own_peak_gib: The most that the run's own processes were seen to hold, where the vendor's tool tells.
+        memory_peak_source: Who told the peak: `nvml`, `nvidia-smi`, `npu-smi`, or `torch` in the model's process.
+        use_percent_avg: How much it computed, over all looks, loading included.
+        use_series: How both went, in a bounded number of points.
+    """
 
     id: str
     name: str | None = None
     memory_total_gib: float | None = None
     memory_free_before_gib: float | None = None
     memory_peak_gib: float | None = None
+    memory_growth_gib: float | None = None
+    memory_own_peak_gib: float | None = None
+    memory_peak_source: str | None = None
+    use_percent_avg: float | None = None
+    use_series: list[UsePoint] = Field(default_factory=list)
+
+
+class SamplingInfo(Document):
+    """How the devices were looked at while the run went on.
+
+    Attributes:
+        source: Who told: `nvml`, `nvidia-smi` or `npu-smi`; None where nobody did.
+        looks: How often it did.
+        interval_ms: The mean time between two looks.
+        problem: Why there are fewer looks than there could be, or none, in one sentence.
+    """
+
+    source: str | None = None
+    looks: int = 0
+    interval_ms: float | None = None
+    problem: str | None = None
 
 
 class DevicesInfo(Document):
@@ -102,6 +146,7 @@ class DevicesInfo(Document):
     kind: str
     requested: str | None = None
     used: list[DeviceInfo] = Field(default_factory=list)
+    sampling: SamplingInfo | None = None
 
 
 class CompileCacheInfo(Document):
@@ -159,6 +204,8 @@ class ChunkInfo(Document):
         core_ms: The time the script prints for the chunk.
         core_scope: What that time covers; unlike scopes are not compared.
         interval_ms: Wall time since the previous chunk's end (or the start of the loop, for the first).
+        chunk_total_ms: Sum of its phases: embedding, core and copy. Where these overlap with other chunks', the
+            interval is shorter.
     """
 
     index: int
@@ -173,10 +220,15 @@ class ChunkInfo(Document):
     audio_embedding_ms: float | None = None
     chunk_copy_ms: float | None = None
     encode_wait_ms: float | None = None
+    chunk_total_ms: float | None = None
 
 
 class RunReport(Document):
-    """Everything that is known of one run, for success and failure alike."""
+    """Everything that is known of one run, for success and failure alike.
+
+    Attributes:
+        hot: A resident worker had the model loaded already; null for a run without one.
+    """
 
     schema_version: str = SCHEMA_VERSION
     run_id: str
@@ -207,6 +259,7 @@ class RunReport(Document):
     job_id: str | None = None
     trace_id: str | None = None
     worker_id: str | None = None
+    hot: bool | None = None
     enqueued_at_ms: int | None = None
     queue_wait_ms: float | None = None
     memory: dict[str, float] = Field(default_factory=dict)

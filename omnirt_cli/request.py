@@ -115,6 +115,7 @@ class ExecutorChoice(str, Enum):
 
     SCRIPT = "script"
     DRIVER = "driver"
+    RESIDENT = "resident"
 
 
 class WorkingDirectory(str, Enum):
@@ -243,8 +244,12 @@ class Config(BaseModel):
     )
     wait: float | None = _option("Seconds to wait for busy devices.", Panel.LAUNCH, ge=0)
     executor: ExecutorChoice | None = _option(
-        "Who runs the chunks: the checkout's own script, or OmniRT's driver, which keeps no frames in memory.",
+        "Who runs the chunks: the checkout's own script, OmniRT's driver, which keeps no frames in memory, "
+        "or a resident worker, which keeps the model loaded.",
         Panel.LAUNCH,
+    )
+    idle_timeout: float | None = _option(
+        "Seconds after which an idle resident worker is stopped; 0: never. Default: 900.", Panel.LAUNCH, ge=0
     )
     working_directory: WorkingDirectory | None = _option(
         "Run in a private directory, or in the checkout where a script insists on it.", Panel.LAUNCH

@@ -35,6 +35,7 @@ _OTHER_NAMES = frozenset(
         "OMNIRT_LOG_LEVEL",
         "OMNIRT_LOCK_DIR",
         "OMNIRT_DATA_DIR",
+        "OMNIRT_RUNTIME_DIR",
         "OMNIRT_API_KEY_FILE",
         "OMNIRT_INSECURE",
         "OMNIRT_CLI_PYTHON",

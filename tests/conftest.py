@@ -24,6 +24,7 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
         if name.startswith(("OMNIRT_", "FLASHTALK_", "FLASHHEAD_", "LIVEACT_", "MINIATURE_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("OMNIRT_LOCK_DIR", str(home / "locks"))
+    monkeypatch.setenv("OMNIRT_RUNTIME_DIR", str(home / "run"))
     for name in ("ASCEND_RT_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
 

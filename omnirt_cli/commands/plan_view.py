@@ -11,9 +11,9 @@ from omnirt_cli.checks import Check, CheckStatus, skipped
 from omnirt_cli.cli_options import RequestFlags
 from omnirt_cli.draft import Draft, plan_document
 from omnirt_cli.errors import OmniRTError
-from omnirt_cli.placement import foresee_draft
 from omnirt_cli.plan import EarlierDocument
 from omnirt_cli.planner import draft_plan
+from omnirt_cli.run.hot import foresee_draft
 from omnirt_cli.settings import Surroundings
 
 _SIGNS = {

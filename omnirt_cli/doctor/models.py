@@ -20,12 +20,13 @@ from omnirt_cli.doctor.examination import Section
 from omnirt_cli.doctor.model_python import SurveyFailure, survey
 from omnirt_cli.doctor.pins import pins_for
 from omnirt_cli.draft import Draft
+from omnirt_cli.inputs import sample_inputs
 from omnirt_cli.models import registry
 from omnirt_cli.models.base import Backend
-from omnirt_cli.placement import foresee_draft
 from omnirt_cli.planner import draft_plan
 from omnirt_cli.preflight import CheckName
-from omnirt_cli.request import Audio2VideoRequest, BackendChoice, Inputs
+from omnirt_cli.request import Audio2VideoRequest, BackendChoice
+from omnirt_cli.run.hot import foresee_draft
 from omnirt_cli.secrets import without_secrets
 from omnirt_cli.settings import Settings, Surroundings, resolve
 
@@ -116,12 +117,7 @@ def _told(key: str, settings: Settings) -> str:
 
 
 def _sample_request(model_id: str, backend: BackendChoice | None) -> Audio2VideoRequest:
-    assets = registry.miniature_checkout(registry.adapter(model_id).info).parents[1] / "assets"
-    return Audio2VideoRequest(
-        model=model_id,
-        backend=backend,
-        inputs=Inputs(image=str(assets / "portrait.png"), audio=str(assets / "speech.wav")),
-    )
+    return Audio2VideoRequest(model=model_id, backend=backend, inputs=sample_inputs())
 
 
 def _title(draft: Draft, model_id: str) -> str:

@@ -162,6 +162,25 @@ class EarlierStep:
 
 
 @dataclass(frozen=True)
+class WorkerCall:
+    """One run's request to a resident worker, and what tells that worker from another.
+
+    Attributes:
+        request: The worker program's `render` message without its id; paths in it are absolute.
+        package: The checkout's package that is loaded.
+        quantization: How the weights are quantized, None for as they are.
+        cpu_offload: Weights are kept in host memory between uses.
+        model_type: Which of a checkout's models is loaded, where it has several.
+    """
+
+    request: Mapping[str, Any]
+    package: str
+    quantization: str | None = None
+    cpu_offload: bool = False
+    model_type: str | None = None
+
+
+@dataclass(frozen=True)
 class ScriptCall:
     """The script, as one run calls it.
 
@@ -175,6 +194,7 @@ class ScriptCall:
             outlives any failed mux. None where the script has none.
         cache_files: Absolute path in the user's cache -> content; written where it is not there yet.
         earlier: Steps before the script, in order.
+        worker: Where the call starts a resident worker: what this one run asks of it.
     """
 
     script: Path
@@ -185,6 +205,7 @@ class ScriptCall:
     silent_name: str | None
     cache_files: Mapping[Path, bytes] = field(default_factory=dict)
     earlier: tuple[EarlierStep, ...] = ()
+    worker: WorkerCall | None = None
 
 
 class MarkKind(str, Enum):
@@ -345,6 +366,18 @@ class ModelAdapter(ABC):
         raise UsageError(
             f"{self.info.title} cannot be driven: its {self.info.script} has the loop inside and no functions for it.",
             hint=f"Leave out --executor driver; {checkout.script.name} runs its own chunks.",
+        )
+
+    def resident(self, checkout: CheckoutFacts) -> ModelAdapter:
+        """The same model, kept loaded by OmniRT's worker program and asked for one render after the other.
+
+        Raises:
+            UsageError: There are no functions to call.
+        """
+        raise UsageError(
+            f"{self.info.title} cannot be kept loaded: its {self.info.script} has the loop inside and no functions "
+            "for it.",
+            hint=f"Leave out --resident; {checkout.script.name} loads its model for each render.",
         )
 
     def held_frames(self, generated: int, geometry: Geometry) -> int:  # noqa: ARG002

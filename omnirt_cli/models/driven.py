@@ -42,9 +42,10 @@ PICTURE_NAME = "frames.mp4"
 FUNCTIONS = frozenset({"get_pipeline", "get_base_data", "get_audio_embedding", "run_pipeline"})
 """What the program calls."""
 
-HELD_CHUNKS = 4
-"""What the program holds at most, in chunks of float32 frames: one as it was computed; as 8 bit values one that is
-copied, two in its queue and one that is being written; and what ffmpeg holds."""
+HELD_CHUNKS = 5
+"""What the program holds at most, in chunks of float32 frames: one that is computed, one that waits and one that is
+copied (those on a device are not in the machine's memory); as 8 bit values, a quarter each, one that was copied, two in
+the encoder's queue and one that is being written; and what ffmpeg holds."""
 
 _SECONDS = rb"(?P<seconds>\d+\.\d+)s"
 _TIMES = {
@@ -115,7 +116,7 @@ class DrivenAdapter(SoulXScriptAdapter):
         return {
             knob: value
             for knob, value in found.items()
-            if (way := self.way(knob, checkout, variant)) and way.carrier is not Carrier.WORKER
+            if (way := SoulXScriptAdapter.way(self, knob, checkout, variant)) and way.carrier is not Carrier.WORKER
         }
 
     # --- sound and frames -------------------------------------------------------------------------
@@ -164,38 +165,56 @@ class DrivenAdapter(SoulXScriptAdapter):
         )
 
     def _document(self, request: ScriptRequest, folder: PurePath) -> dict[str, Any]:
-        geometry = self.geometry(request.checkout, request.knobs)
+        return {
+            "model": self.model_document(
+                request,
+                params=self._set_by_worker(request, constant=False),
+                constants=self._set_by_worker(request, constant=True),
+            ),
+            "render": self.render_document(request, folder),
+            "picture": self.picture_document(request, folder),
+        }
+
+    def model_document(
+        self, request: ScriptRequest, *, params: Mapping[str, Any], constants: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The program's `ModelRequest`."""
+        return {
+            "checkout": str(request.checkout.path),
+            "package": self.package,
+            "load": {
+                "ckpt_dir": str(request.ckpt_dir),
+                "wav2vec_dir": str(request.wav2vec_dir),
+                **self.load_arguments(request),
+            },
+            "params": dict(params),
+            "constants": dict(constants),
+        }
+
+    def render_document(self, request: ScriptRequest, folder: PurePath) -> dict[str, Any]:
+        """The program's `RenderRequest`."""
         variant = request.variant
         return {
-            "model": {
-                "checkout": str(request.checkout.path),
-                "package": self.package,
-                "load": {
-                    "ckpt_dir": str(request.ckpt_dir),
-                    "wav2vec_dir": str(request.wav2vec_dir),
-                    **self.load_arguments(request),
-                },
-                "params": self._set_by_worker(request, constant=False),
-                "constants": self._set_by_worker(request, constant=True),
+            "base": {
+                "image": str(folder / request.names.image),
+                "seed": knob_value(request.knobs, "seed"),
+                **self.base_arguments(request),
             },
-            "render": {
-                "base": {
-                    "image": str(folder / request.names.image),
-                    "seed": knob_value(request.knobs, "seed"),
-                    **self.base_arguments(request),
-                },
-                "audio": str(folder / request.names.audio),
-                "mode": knob_value(request.knobs, "audio_encode_mode"),
-                "pads": isinstance(variant, ScriptVariant) and variant.loop is frames.Loop.PADDING,
-                "chunks": request.audio.chunks if request.audio else 0,
-            },
-            "picture": {
-                "ffmpeg": request.ffmpeg,
-                "path": str(folder / self.result_name),
-                "width": geometry.width,
-                "height": geometry.height,
-                "fps": geometry.fps,
-            },
+            "audio": str(folder / request.names.audio),
+            "mode": knob_value(request.knobs, "audio_encode_mode"),
+            "pads": isinstance(variant, ScriptVariant) and variant.loop is frames.Loop.PADDING,
+            "chunks": request.audio.chunks if request.audio else 0,
+        }
+
+    def picture_document(self, request: ScriptRequest, folder: PurePath) -> dict[str, Any]:
+        """The program's `PictureRequest`."""
+        geometry = self.geometry(request.checkout, request.knobs)
+        return {
+            "ffmpeg": request.ffmpeg,
+            "path": str(folder / self.result_name),
+            "width": geometry.width,
+            "height": geometry.height,
+            "fps": geometry.fps,
         }
 
     def _set_by_worker(self, request: ScriptRequest, *, constant: bool) -> dict[str, Any]:

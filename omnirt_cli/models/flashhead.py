@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from omnirt_cli.checkout import CheckoutFacts
 from omnirt_cli.models.base import (
     Backend,
+    Carrier,
     Geometry,
     KnobValue,
     ModelInfo,
@@ -29,12 +30,14 @@ from omnirt_cli.models.knob_values import (
     splits_as_grid,
     whole_number,
 )
+from omnirt_cli.models.resident import ResidentAdapter
 from omnirt_cli.models.soulx_script import (
     BUILT_IN,
     BY_OMNIRT,
     UNRECOGNISED,
     Rows,
     SoulXScriptAdapter,
+    Way,
     env,
     flag,
     is_consistent,
@@ -215,6 +218,10 @@ class FlashHeadAdapter(SoulXScriptAdapter):
         """See base."""
         return DrivenFlashHead().driven(checkout)
 
+    def resident(self, checkout: CheckoutFacts) -> ResidentAdapter:
+        """See base."""
+        return ResidentFlashHead().resident(checkout)
+
 
 class DrivenFlashHead(DrivenAdapter, FlashHeadAdapter):
     """FlashHead, run by OmniRT's worker program.
@@ -237,6 +244,26 @@ class DrivenFlashHead(DrivenAdapter, FlashHeadAdapter):
     def base_arguments(self, request: ScriptRequest) -> dict[str, Any]:
         """See base."""
         return {"face_crop": bool(knob_value(request.knobs, "face_crop"))}
+
+
+class ResidentFlashHead(ResidentAdapter, DrivenFlashHead):
+    """FlashHead, kept loaded.
+
+    `get_base_data` reads these values anew for each render (`flash_head/inference.py` at 12467ce). When an adaptation
+    reads its variables is not known: they stay what they were when the worker was started.
+    """
+
+    per_request: ClassVar[Mapping[str, Way]] = {
+        "sample_steps": worker_param("sample_steps"),
+        "sample_shift": worker_param("sample_shift"),
+        "color_correction_strength": worker_param("color_correction_strength"),
+        "debug_timing": worker_constant("DEBUG_TIMING"),
+    }
+    stay = ResidentAdapter.stay | {Carrier.ENVIRONMENT}
+
+    def model_type(self, request: ScriptRequest) -> str | None:
+        """See base."""
+        return _model_type(request.knobs)
 
 
 def _model_type(knobs: Mapping[str, KnobValue]) -> str:

@@ -35,18 +35,22 @@ from omnirt_cli.models.knob_values import (
     transposed_profile,
     whole_number,
 )
+from omnirt_cli.models.resident import ResidentAdapter
 from omnirt_cli.models.soulx_script import (
     BUILT_IN,
     BY_OMNIRT,
     UNRECOGNISED,
     Rows,
     SoulXScriptAdapter,
+    Way,
     env,
     flag,
+    inference_constant,
     is_consistent,
     params,
     variant_of,
     worker_constant,
+    worker_param,
 )
 
 _HEADS = 40
@@ -221,6 +225,10 @@ class FlashTalkAdapter(SoulXScriptAdapter):
         """See base."""
         return DrivenFlashTalk().driven(checkout)
 
+    def resident(self, checkout: CheckoutFacts) -> ResidentAdapter:
+        """See base."""
+        return ResidentFlashTalk().resident(checkout)
+
 
 class DrivenFlashTalk(DrivenAdapter, FlashTalkAdapter):
     """FlashTalk, run by OmniRT's worker program.
@@ -251,6 +259,29 @@ class DrivenFlashTalk(DrivenAdapter, FlashTalkAdapter):
             where = f"{request.checkout.script} does not tell its default prompt"
             raise UsageError(f"{where}, which the driver would have to pass.", hint="Give --prompt.")
         return {"prompt": prompt}
+
+
+class ResidentFlashTalk(ResidentAdapter, DrivenFlashTalk):
+    """FlashTalk, kept loaded.
+
+    `get_base_data` and `get_audio_embedding` read these values anew for each render (`flash_talk/inference.py` at
+    688982e and f54dc79; the switch for loudness is the Ascend patch's).
+    """
+
+    per_request: ClassVar[Mapping[str, Way]] = {
+        "sample_steps": worker_param("sample_steps"),
+        "sample_shift": worker_param("sample_shift"),
+        "color_correction_strength": worker_param("color_correction_strength"),
+        "audio_loudness_norm": inference_constant("_AUDIO_LOUDNESS_NORM_ENABLED"),
+        "debug_timing": worker_constant("DEBUG_TIMING"),
+    }
+
+    def quantization(self, request: ScriptRequest) -> str | None:
+        """See base. The fork quantizes the whole model, the Ascend patch parts of it."""
+        whole = knob_value(request.knobs, "quantize")
+        parts = {part: knob_value(request.knobs, f"{part}_quant") for part in ("t5", "wan")}
+        names = [whole, *(f"{part}-{kind}" for part, kind in parts.items() if kind)]
+        return "+".join(name for name in names if name) or None
 
 
 def _latents(geometry: Geometry) -> int:

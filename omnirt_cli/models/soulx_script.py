@@ -57,12 +57,14 @@ class Way:
             a value with several parts has one name for each.
         by_library: A variable that a library reads, so that the checkout's own code need not name it.
         constant: The worker sets a constant of the pipeline's module, not a key of its parameters.
+        of_inference: The worker sets a constant of the `inference` module.
     """
 
     carrier: Carrier
     names: tuple[str, ...] = ()
     by_library: bool = False
     constant: bool = False
+    of_inference: bool = False
 
 
 def flag(name: str) -> Way:
@@ -93,6 +95,11 @@ def worker_param(key: str) -> Way:
 def worker_constant(name: str) -> Way:
     """By the worker program, as a constant of the pipeline's module."""
     return Way(Carrier.WORKER, (name,), constant=True)
+
+
+def inference_constant(name: str) -> Way:
+    """By the worker program, as a constant of the `inference` module."""
+    return Way(Carrier.WORKER, (name,), of_inference=True)
 
 
 def params(*keys: str) -> Way:

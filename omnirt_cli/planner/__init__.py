@@ -132,7 +132,7 @@ def _require_tools(planning: Planning, tools: Look[bool]) -> bool:
     from omnirt_cli.media.tools import require_h264_encoder
 
     able = tools.result()
-    if planning.get("executor") == ExecutorChoice.DRIVER.value:
+    if planning.get("executor") in (ExecutorChoice.DRIVER.value, ExecutorChoice.RESIDENT.value):
         require_h264_encoder()
     return able
 
@@ -178,6 +178,8 @@ def _finish(planning: Planning) -> Plan:
     assert draft.portrait is not None
     assert draft.speech is not None
     assert draft.outputs is not None
+    assert draft.ckpt_dir is not None
+    assert draft.wav2vec_dir is not None
     return Plan(
         run_id=draft.run_id,
         adapter=draft.adapter,
@@ -205,6 +207,8 @@ def _finish(planning: Planning) -> Plan:
         outputs=draft.outputs,
         scratch=scratch_place(draft.outputs, draft.run_id, in_checkout=draft.launch.in_checkout),
         config=draft.config,
+        ckpt_dir=draft.ckpt_dir,
+        wav2vec_dir=draft.wav2vec_dir,
         weights=draft.weights,
         compile_cache=get("compile_cache") is not False,
         read_ahead=get("read_ahead") is not False,
@@ -232,4 +236,5 @@ def _limits(planning: Planning) -> Limits:
         timeout_s=planning.get("timeout") or 0.0,
         stall_timeout_s=planning.get("stall_timeout"),
         grace_s=DEFAULT_GRACE_S if grace is None else float(grace),
+        idle_timeout_s=planning.get("idle_timeout"),
     )

@@ -17,6 +17,7 @@ from omnirt_cli.planner.knobs import refuse_private_knobs
 from omnirt_cli.planner.model_place import program
 from omnirt_cli.planner.planning import Planning
 from omnirt_cli.preflight import CheckName
+from omnirt_cli.request import ExecutorChoice
 
 _DEVICE_VARIABLES = frozenset({*VARIABLES.values(), "CUDA_DEVICE_ORDER"})
 _RANK_VARIABLES = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
@@ -100,10 +101,12 @@ def _ffmpeg() -> str:
 
 
 def _script_folder(planning: Planning) -> Path | None:
-    """Where a script that runs in its checkout finds its files; None where it runs beside them."""
-    if not planning.runs_in_checkout or planning.draft.outputs is None:
+    """Where a program that runs elsewhere finds its files; None where it runs beside them."""
+    draft = planning.draft
+    elsewhere = planning.runs_in_checkout or draft.executor is ExecutorChoice.RESIDENT
+    if not elsewhere or draft.outputs is None:
         return None
-    return scratch_place(planning.draft.outputs, planning.draft.run_id, in_checkout=True)
+    return scratch_place(draft.outputs, draft.run_id, in_checkout=planning.runs_in_checkout)
 
 
 def user_cache() -> Path | None:

@@ -7,14 +7,18 @@ import stat
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omnirt_cli.checkpoints import FileSet, file_sets, require_whole
 from omnirt_cli.errors import InputMissingError, OmniRTError, UsageError
 from omnirt_cli.models import registry
-from omnirt_cli.models.base import Backend
+from omnirt_cli.models.base import Backend, ModelAdapter
 from omnirt_cli.planner.planning import Planning
 from omnirt_cli.preflight import CheckName
 from omnirt_cli.request import ExecutorChoice
+
+if TYPE_CHECKING:
+    from omnirt_cli.checkout import CheckoutFacts
 
 
 def look_at_model(planning: Planning) -> None:
@@ -93,9 +97,27 @@ def _find_checkout(planning: Planning) -> None:
         variant = replace(variant, recognised=False)
     draft.variant = variant
     draft.warnings += draft.checkout.notes
-    if planning.get("executor") == ExecutorChoice.DRIVER.value:
-        draft.executor = ExecutorChoice.DRIVER
-        draft.adapter = planning.adapter.driven(draft.checkout)
+    _choose_executor(planning, draft.checkout)
+
+
+def _choose_executor(planning: Planning, checkout: CheckoutFacts) -> None:
+    draft = planning.draft
+    choice = ExecutorChoice(planning.get("executor") or ExecutorChoice.SCRIPT)
+    if choice is ExecutorChoice.DRIVER:
+        draft.adapter = planning.adapter.driven(checkout)
+    elif choice is ExecutorChoice.RESIDENT:
+        draft.adapter = _resident(planning, checkout)
+    draft.executor = choice
+
+
+def _resident(planning: Planning, checkout: CheckoutFacts) -> ModelAdapter:
+    adapter = planning.adapter.resident(checkout)
+    if planning.runs_in_checkout:
+        raise UsageError(
+            "--working-directory checkout does not go with a resident worker, which has a directory of its own",
+            hint="leave it out, or leave out --resident",
+        )
+    return adapter
 
 
 def _not_configured(planning: Planning, key: str, what: str) -> OmniRTError:

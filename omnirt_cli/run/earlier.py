@@ -23,6 +23,7 @@ from omnirt_cli.models.base import EarlierStep
 from omnirt_cli.plan import Plan
 from omnirt_cli.run.cold import ColdLaunch
 from omnirt_cli.run.events import Stage
+from omnirt_cli.run.watch import Watch
 
 PRIVATE_UMASK = 0o077
 """Of a step: a file that others could have written while it was made is not to be trusted afterwards."""
@@ -166,10 +167,7 @@ def launch_of(step: EarlierStep, plan: Plan, env: Mapping[str, str]) -> ColdLaun
         argv=(str(plan.launch.python), str(step.script), *step.args),
         cwd=plan.cwd,
         env={**env, **placed, **step.env, **plan.user_env},
-        rules=(),
-        devices=(device,) if device else (),
-        stage=Stage.EARLIER,
-        detail=step.name,
+        watch=Watch(devices=(device,) if device else (), stage=Stage.EARLIER, detail=step.name),
         umask=PRIVATE_UMASK,
     )
 

@@ -30,26 +30,30 @@ from omnirt_cli.errors import (
     RunTimeoutError,
 )
 from omnirt_cli.files import storage_error
-from omnirt_cli.placement import Placement, device_warnings, judge_memory, place
+from omnirt_cli.placement import Placement, Seat, device_warnings, judge_memory, place
 from omnirt_cli.plan import Plan
 from omnirt_cli.report import GenerateResult
-from omnirt_cli.request import ExecutorChoice
 from omnirt_cli.run import earlier, reporting
 from omnirt_cli.run.beside import Beside
 from omnirt_cli.run.cancel import CancelToken, Interrupted
 from omnirt_cli.run.child_environment import child_environment
-from omnirt_cli.run.cold import ChildOutcome, ColdLaunch, ColdRun
+from omnirt_cli.run.cold import ColdLaunch
 from omnirt_cli.run.events import Diagnosed, Listener, RunStarted, Stage, Warned
 from omnirt_cli.run.log_facts import CLUE_RULES, LogFacts
 from omnirt_cli.run.recorder import Recorder
 from omnirt_cli.run.run_log import RunLog
 from omnirt_cli.run.scratch import Scratch, complete_interrupted
 from omnirt_cli.run.timings import TimingBuilder
+from omnirt_cli.run.watch import ChildOutcome, Running, Watch, WatchedRun
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from omnirt_cli.devices.device import Device
     from omnirt_cli.models.base import EarlierStep
+    from omnirt_cli.resident.spec import HotFacts, WorkerInfo
+    from omnirt_cli.run.device_use import SampledUse
     from omnirt_cli.run.publish import Picture
 
 EARLIER_POLL_S = 0.3
@@ -68,6 +72,7 @@ class Render:
     timings: TimingBuilder = field(default_factory=TimingBuilder)
     log_facts: LogFacts = field(default_factory=LogFacts)
     noted: bool = False
+    use: SampledUse | None = None
 
     def run(self) -> GenerateResult:
         """Carry the plan out.
@@ -159,13 +164,12 @@ class Render:
         unfinished = False
         try:
             self._hold_inputs(scratch)
-            with self._place() as placement:
-                self._bind(placement)
+            with self._take_seat() as seat:
+                self._bind(seat)
                 self.recorder.enter(Stage.PREPARE)
                 unfinished = True
-                env = self._prepare(scratch)
-                self._run_earlier(scratch, placement, env)
-                outcome = self._launch(scratch, placement, env)
+                self._write_inputs(scratch)
+                outcome = self._ask_worker(scratch, seat) if self.plan.resident else self._launch_cold(scratch, seat)
                 self._collect(scratch, outcome)
                 unfinished = False
         finally:
@@ -177,8 +181,8 @@ class Render:
         with self.cancel.interruptible():
             scratch.hold_inputs(self.plan.portrait.path, speech.path, speech.stamp)
 
-    def _place(self) -> Placement:
-        """Take the devices, waiting for them where that was asked for.
+    def _take_seat(self) -> Seat:
+        """Find the worker or take the devices, waiting for them where that was asked for.
 
         Raises:
             DevicesUnavailableError: There are not enough, or they lack memory.
@@ -186,12 +190,19 @@ class Render:
         """
         asked = time.monotonic()
         try:
-            return place(self.plan, environ=os.environ, cancel=self.cancel, on_wait=self._say_waiting)
+            if self.plan.resident:
+                return self._seat_with_worker()
+            return Seat(place(self.plan, environ=os.environ, cancel=self.cancel, on_wait=self._say_waiting))
         except WaitCancelledError:
             raise self._cancelled() from None
         finally:
             if self.plan.devices is not None:
                 self.recorder.report.queue_wait_ms = round((time.monotonic() - asked) * 1000, 3)
+
+    def _seat_with_worker(self) -> Seat:
+        from omnirt_cli.run import hot
+
+        return hot.take_seat(self.plan, environ=os.environ, cancel=self.cancel, on_wait=self._say_waiting)
 
     def _say_waiting(self, message: str) -> None:
         self.recorder.enter(Stage.WAIT, message)
@@ -209,18 +220,30 @@ class Render:
         if warning:
             self.recorder.warn(warning)
 
-    def _bind(self, placement: Placement) -> None:
+    def _bind(self, seat: Seat) -> None:
+        """Settle the devices; where a model is still to be loaded, see that they have the memory."""
         self._refuse_if_cancelled()
-        self.plan = self.plan.bind(placement.devices)
+        devices = seat.placement.devices
+        self.plan = self.plan.bind(devices)
         report = self.recorder.report
-        report.devices = reporting.devices_info(self.plan, placement.devices)
-        memory = judge_memory(self.plan, placement.devices, os.environ)
+        report.devices = reporting.devices_info(self.plan, devices)
+        self.use = self._sampler(devices)
+        if seat.loaded:
+            return
+        memory = judge_memory(self.plan, devices, os.environ)
         report.checks += memory.checks
-        told = device_warnings(self.plan, placement.devices)
+        told = device_warnings(self.plan, devices)
         for warning in (*told, *reporting.warned_checks(memory.checks)):
             self.recorder.warn(warning)
         if memory.error is not None:
             raise memory.error
+
+    def _sampler(self, devices: Sequence[Device]) -> SampledUse | None:
+        if not devices:
+            return None
+        from omnirt_cli.run.device_use import SampledUse
+
+        return SampledUse(self.plan.backend, devices, began=self.recorder.began, environ=os.environ)
 
     def _put_away(self, scratch: Scratch, *, rescue: bool) -> None:
         kept = self._rescue(scratch) if rescue else []
@@ -229,23 +252,48 @@ class Render:
         if not self.plan.publish.keep_scratch:
             self.recorder.report.scratch_dir = None
 
-    def _prepare(self, scratch: Scratch) -> dict[str, str]:
-        """Everything that the script finds in its directory and in its environment."""
+    def _write_inputs(self, scratch: Scratch) -> None:
+        """Portrait and sound, as the model is given them."""
         from omnirt_cli.media.audio import write_prepared
         from omnirt_cli.media.image import write_portrait
 
         plan = self.plan
-        for name in plan.checkout.relative_files:
-            scratch.write(name, (plan.checkout.path / name).read_bytes())
-        for name, content in plan.call.files.items():
-            scratch.write(name, content)
         assert scratch.portrait is not None, "the inputs are held first"
         write_portrait(replace(plan.portrait, path=scratch.portrait.path), scratch.path)
         write_prepared(plan.speech, plan.audio, scratch.path / plan.names.audio)
         if plan.call.silent_name is not None:
             scratch.keep_picture_of(plan.call.silent_name)
+
+    def _environment(self) -> dict[str, str]:
+        """What a child of this run gets; the report says what of it is OmniRT's."""
+        composed = child_environment(self.plan, self.cancel, self.log.write)
+        report = self.recorder.report
+        assert report.command is not None
+        report.command.env = dict(composed.assigned)
+        report.compile_cache = composed.compile_cache
+        for warning in composed.warnings:
+            self.recorder.warn(warning)
+        return dict(composed.env)
+
+    # Cold
+
+    def _launch_cold(self, scratch: Scratch, seat: Seat) -> ChildOutcome:
+        plan = self.plan
+        for name in plan.checkout.relative_files:
+            scratch.write(name, (plan.checkout.path / name).read_bytes())
+        for name, content in plan.call.files.items():
+            scratch.write(name, content)
         earlier.write_cache_files(plan.call.cache_files)
-        return child_environment(plan, self.recorder, self.cancel, self.log)
+        env = self._environment()
+        self._run_earlier(scratch, seat.placement, env)
+        launch = ColdLaunch(plan.argv, plan.cwd, env, self._watch(Stage.LAUNCH))
+        return self._run_beside(
+            scratch, launch.watch, partial(launch.start, plan, self._locks(scratch, seat.placement))
+        )
+
+    def _locks(self, scratch: Scratch, placement: Placement) -> tuple[int, ...]:
+        """What lasts until the last process is gone."""
+        return (scratch.lock_fd, self.log.file.fileno(), *placement.fds)
 
     def _run_earlier(self, scratch: Scratch, placement: Placement, env: dict[str, str]) -> None:
         """The steps before the script, each only where what it makes is not there yet."""
@@ -255,7 +303,8 @@ class Render:
                     continue
                 began = time.monotonic()
                 launch = earlier.launch_of(step, self.plan, env)
-                outcome = self._run(launch, scratch, placement, TimingBuilder())
+                start = partial(launch.start, self.plan, self._locks(scratch, placement))
+                outcome = self._run(launch.watch, start, TimingBuilder())
                 self._note_ending(outcome)
                 reporting.refuse_bad_ending(self.recorder.report, outcome, self._cancelled, step=step)
                 earlier.note_done(step, record)
@@ -274,21 +323,59 @@ class Render:
             )
         select.select([self.cancel], [], [], EARLIER_POLL_S)
 
-    def _launch(self, scratch: Scratch, placement: Placement, env: dict[str, str]) -> ChildOutcome:
+    # Hot
+
+    def _ask_worker(self, scratch: Scratch, seat: Seat) -> ChildOutcome:
+        """Have a worker render, started first where there is none."""
+        from omnirt_cli.run import hot
+
+        assert isinstance(seat, hot.WorkerSeat)
+        worker = seat.worker or hot.start_worker(self.plan, seat, self._environment())
+        if seat.loaded:
+            self.plan = replace(self.plan, read_ahead=False)
+        self._note_place(worker)
+        request = hot.ask(self.plan, seat.connection, worker)
+        watch = self._watch(Stage.PREPARE if seat.loaded else Stage.LOAD, f"worker {worker.id}")
+        outcome = self._run_beside(scratch, watch, lambda: request, worker_pid=request.pid or None)
+        if request.facts is not None:
+            self._note_worker(request.facts)
+            if outcome.stop is None:
+                hot.refuse_lost(request.facts)
+        return outcome
+
+    def _note_place(self, worker: WorkerInfo) -> None:
+        command = self.recorder.report.command
+        assert command is not None
+        command.cwd = worker.folder
+
+    def _note_worker(self, facts: HotFacts) -> None:
+        from omnirt_cli.run import hot
+
+        report = self.recorder.report
+        hot.note(report, self.timings, facts)
+        if self.use is not None and facts.device_peak_bytes and report.devices:
+            self.use.note_peak(report.devices.used[0].id, facts.device_peak_bytes)
+            self.use.facts().put_into(report.devices)
+
+    # Watching either
+
+    def _watch(self, stage: Stage, detail: str | None = None) -> Watch:
         plan = self.plan
         rules = (*plan.adapter.log_rules(plan.variant), *CLUE_RULES)
-        launch = ColdLaunch(
-            plan.argv,
-            plan.cwd,
-            env,
-            rules,
-            launcher=plan.launch.launcher,
-            devices=plan.visibility.ids or (),
-        )
-        beside = Beside(plan, self.recorder, scratch, self.cancel, noted=self.noted)
+        return Watch(rules, plan.launch.launcher, plan.visibility.ids or (), stage, detail)
+
+    def _run_beside(
+        self, scratch: Scratch, watch: Watch, start: Callable[[], Running], *, worker_pid: int | None = None
+    ) -> ChildOutcome:
+        """Run it, with what can be done beside it."""
+        beside = Beside(self.plan, self.recorder, scratch, self.cancel, noted=self.noted)
         try:
-            outcome = self._run(launch, scratch, placement, self.timings, beside)
+            if self.use is not None:
+                self.use.start(worker_pid)
+            outcome = self._run(watch, start, self.timings, beside)
         finally:
+            if self.use is not None:
+                self.use.stop().put_into(self.recorder.report.devices)
             beside.stop()
         self.log_facts = outcome.log_facts
         if outcome.peak_memory_gib is not None:
@@ -297,23 +384,11 @@ class Render:
         return outcome
 
     def _run(
-        self,
-        launch: ColdLaunch,
-        scratch: Scratch,
-        placement: Placement,
-        timings: TimingBuilder,
-        beside: Beside | None = None,
+        self, watch: Watch, start: Callable[[], Running], timings: TimingBuilder, beside: Beside | None = None
     ) -> ChildOutcome:
         self._refuse_if_cancelled()
-        run = ColdRun(
-            self.plan,
-            launch,
-            self.recorder,
-            timings,
-            self.cancel,
-            log=self.log.file,
-            lock_fds=(scratch.lock_fd, self.log.file.fileno(), *placement.fds),
-            beside=beside,
+        run = WatchedRun(
+            self.plan, watch, self.recorder, timings, self.cancel, start=start, log=self.log.file, beside=beside
         )
         try:
             return run.run()
@@ -372,7 +447,7 @@ class Render:
         with self.cancel.interruptible():
             publish.deliver_picture(plan, scratch, picture, plan.checkout.revision)
             made = publish.fingerprint(scratch.delivered)
-            checks, facts = publish.verify(plan, scratch.delivered)
+            checks, facts = publish.verify(plan, scratch.delivered, picture.seen)
         report.checks += checks
         publish.refuse_invalid(checks)
         publish.refuse_changed(scratch.delivered, made)
@@ -389,7 +464,7 @@ class Render:
 
         outputs = self.plan.outputs
         kept = publish.keep(scratch.delivered, outputs.failed)
-        if kept is None and self.plan.executor is ExecutorChoice.DRIVER:
+        if kept is None and self.plan.driven:
             kept = self._finish_part(scratch)
         elif kept is None:
             result = scratch.path / self.plan.call.result_name

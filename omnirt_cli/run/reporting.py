@@ -36,9 +36,9 @@ from omnirt_cli.report import (
     RunReport,
     RunStatus,
 )
-from omnirt_cli.run.cold import ChildOutcome, StopReason
 from omnirt_cli.run.stamps import utc_now
 from omnirt_cli.run.timings import TimingBuilder
+from omnirt_cli.run.watch import ChildOutcome, StopReason
 from omnirt_cli.secrets import without_secrets
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def new_report(plan: Plan, checks: Iterable[Check]) -> RunReport:
         status=RunStatus.RUNNING,
         model=plan.adapter.info.id,
         backend=plan.backend.value,
+        execution_mode="persistent_worker" if plan.resident else "subprocess",
         started_at=utc_now(),
         config_resolved={"executor": plan.executor.value} | {name: knob.value for name, knob in plan.config.items()},
         config_sources={"executor": plan.executor_source} | {name: knob.source for name, knob in plan.config.items()},

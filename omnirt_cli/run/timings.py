@@ -48,12 +48,21 @@ class _Chunk:
     stages_ms: dict[str, float]
 
 
+@dataclass(frozen=True)
+class _Waited:
+    """What a request to a worker spent before its turn."""
+
+    queue_ms: float
+    load_ms: float | None
+
+
 @dataclass
 class TimingBuilder:
     """Collects a run's moments as they come; `build` may be called at any time, for a failed run too."""
 
     _at_s: dict[str, float] = field(default_factory=dict)
     _earlier_ms: dict[str, float] = field(default_factory=dict)
+    _waited: _Waited | None = None
     _first: dict[MarkKind, LogMark] = field(default_factory=dict)
     _chunks: list[_Chunk] = field(default_factory=list)
     _steps_ms: list[float] = field(default_factory=list)
@@ -67,8 +76,12 @@ class TimingBuilder:
         """A step before the script was done, e.g. `text context`."""
         self._earlier_ms[f"{name.replace(' ', '_')}_ms"] = (ended_s - began_s) * 1000
 
+    def waited(self, *, queue_ms: float, load_ms: float | None) -> None:
+        """The run was a worker's, and waited so long for other requests and for the model to load."""
+        self._waited = _Waited(queue_ms, load_ms)
+
     def spawned(self, at_s: float) -> None:
-        """The child process was started."""
+        """The child process was started, or the worker was asked."""
         self._at_s["spawned"] = at_s
 
     def first_output(self, at_s: float) -> None:
@@ -164,28 +177,54 @@ class TimingBuilder:
             interval_ms=_rounded(_elapsed_ms(before, chunk.end)),
             at_ms=None if started is None else _rounded((chunk.end.at_s - started) * 1000),
             denoise_steps_ms=[round(step, 3) for step in chunk.steps_ms],
+            chunk_total_ms=_rounded(_total_ms(chunk)),
             **{name: round(value, 3) for name, value in chunk.stages_ms.items()},
         )
 
     def _phases(self) -> dict[str, float]:
-        """The phases of the whole run.
+        """The phases of the whole run that were seen."""
+        spans = self._cold_phases() if self._waited is None else self._hot_phases(self._waited)
+        spans["total_ms"] = self._span_ms("started", "finished")
+        return {key: value for key, value in spans.items() if value is not None and value > 0}
+
+    def _cold_phases(self) -> dict[str, float | None]:
+        """Of a launch of its own.
 
         The load phase begins with the child's first line, whoever wrote it (under torchrun that is the
         launcher's banner), so that `launch_ms` and `model_load_ms` together are the time from spawn to ready.
         """
-        ready = self._first.get(MarkKind.READY)
-        end = self._chunks[-1].end if self._chunks else None
-        spans = {
+        return {
             "prepare_conditions_ms": self._span_ms("started", "spawned"),
             "launch_ms": self._span_ms("spawned", "first_output"),
-            "model_load_ms": self._load_ms(ready),
+            "model_load_ms": self._load_ms(self._first.get(MarkKind.READY)),
             "denoise_loop_ms": self._span_ms("spawned", "exited"),
+            **self._loop_phases(),
+        }
+
+    def _hot_phases(self, waited: _Waited) -> dict[str, float | None]:
+        """Of a worker's run: nothing is launched, and what was waited for is no part of the preparation."""
+        loop = self._loop_phases()
+        return {
+            "prepare_conditions_ms": self._conditions_ms(waited),
+            "model_load_ms": waited.load_ms,
+            "denoise_loop_ms": loop["generation_ms"],
+            **loop,
+        }
+
+    def _loop_phases(self) -> dict[str, float | None]:
+        ready = self._first.get(MarkKind.READY)
+        end = self._chunks[-1].end if self._chunks else None
+        return {
             "generation_ms": _elapsed_ms(ready, end),
             "save_ms": _elapsed_ms(end, self._first.get(MarkKind.FINISHED)),
             "export_ms": self._span_ms("exited", "published"),
-            "total_ms": self._span_ms("started", "finished"),
         }
-        return {key: value for key, value in spans.items() if value is not None and value > 0}
+
+    def _conditions_ms(self, waited: _Waited) -> float | None:
+        ready, started = self._first.get(MarkKind.READY), self._at_s.get("started")
+        if ready is None or started is None:
+            return None
+        return (ready.at_s - started) * 1000 - waited.queue_ms - (waited.load_ms or 0.0)
 
     def _load_ms(self, ready: LogMark | None) -> float | None:
         first = self._at_s.get("first_output")
@@ -195,6 +234,13 @@ class TimingBuilder:
         if start not in self._at_s or end not in self._at_s:
             return None
         return (self._at_s[end] - self._at_s[start]) * 1000
+
+
+def _total_ms(chunk: _Chunk) -> float | None:
+    """What a chunk cost in all its phases; None where its copy was not seen, as with the scripts."""
+    if chunk.end.value_ms is None or "chunk_copy_ms" not in chunk.stages_ms:
+        return None
+    return chunk.end.value_ms + chunk.stages_ms["chunk_copy_ms"] + chunk.stages_ms.get("audio_embedding_ms", 0.0)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -213,6 +259,9 @@ def _chunk_values(chunks: Sequence[ChunkInfo]) -> dict[str, float]:
         values["first_chunk_ms"] = intervals[0]
     values |= _mean_of("steady_chunk_interval_ms_avg", [span for span in intervals[1:] if span is not None])
     values |= _mean_of("denoise_step_ms_avg", [step for chunk in chunks for step in chunk.denoise_steps_ms])
+    totals = [chunk.chunk_total_ms for chunk in chunks if chunk.chunk_total_ms is not None]
+    values |= _mean_of("chunk_total_ms_avg", totals)
+    values |= _mean_of("steady_chunk_total_ms_avg", totals[1:])
     for name in _STAGE_FIELDS.values():
         seen = [getattr(chunk, name) for chunk in chunks]
         values |= _mean_of(f"{name}_avg", [value for value in seen if value is not None])

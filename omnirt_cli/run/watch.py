@@ -1,7 +1,7 @@
-"""The cold executor: one launch of the checkout's script, watched from spawn to the last rank's end.
+"""One run watched from its start to its end: a launch of its own, or a request to a worker that is there already.
 
-A single loop waits on the child's output, the guard's reports, the cancel token and the next deadline. It knows no
-model's log line (the adapter's rules find those) and judges no video (publishing does).
+A single loop waits on the output, the guard's (or the worker's) reports, the cancel token and the next deadline. It
+knows no model's log line (the adapter's rules find those) and judges no video (publishing does).
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import selectors
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from launchers.command import Launcher
-from launchers.process import Done, ExitStatus, GuardedProcess, GuardLost, ProcessSpec
+from launchers.process import Done, ExitStatus, GuardEvent, GuardLost
 from launchers.pump import LogPump
 from omnirt_cli.models.base import LogRule, MarkKind
 from omnirt_cli.plan import Plan
@@ -45,28 +44,60 @@ NOTES_AT_MOST = 50
 
 
 @dataclass(frozen=True)
-class ColdLaunch:
-    """What is started, and how its output is read.
+class Watch:
+    """How a run's output is read.
 
     Attributes:
-        env: The child's whole environment.
         rules: The lines that tell something.
         launcher: Whose words a failure is told in.
         devices: The real device numbers by their index inside the run.
         stage: The phase that the start begins.
         detail: What the phase is about, where its name does not say.
-        umask: Permissions that no file of the child gets; None leaves this process's own.
     """
 
-    argv: tuple[str, ...]
-    cwd: Path
-    env: Mapping[str, str]
-    rules: tuple[LogRule, ...]
+    rules: tuple[LogRule, ...] = ()
     launcher: Launcher = Launcher.PYTHON
     devices: tuple[str, ...] = ()
     stage: Stage = Stage.LAUNCH
     detail: str | None = None
-    umask: int | None = None
+
+
+class Running(Protocol):
+    """What is watched: `launchers.process.GuardedProcess`, or a request to a resident worker.
+
+    Attributes:
+        pid: The process whose tree is looked at for memory.
+        exit: How it ended, once that is known.
+    """
+
+    output_fd: int
+    status_fd: int
+    pid: int
+    exit: ExitStatus | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether `read_status` returned the last word."""
+
+    @property
+    def guard_lost(self) -> bool:
+        """Whether it ended because its guard was killed."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether others come first, so that its silence means nothing."""
+
+    def read_status(self) -> Sequence[GuardEvent]:
+        """What happened since the last call."""
+
+    def request_stop(self) -> None:
+        """Ask for a clean end."""
+
+    def kill(self) -> None:
+        """End it now."""
+
+    def close(self) -> None:
+        """End whatever still runs, and let go of every descriptor."""
 
 
 class Companion(Protocol):
@@ -117,19 +148,19 @@ class ChildOutcome:
     log_facts: LogFacts = field(default_factory=LogFacts)
 
 
-class ColdRun:
-    """One launch. `run()` returns when nothing of it is left."""
+class WatchedRun:
+    """One run. `run()` returns when nothing of it is left."""
 
     def __init__(
         self,
         plan: Plan,
-        launch: ColdLaunch,
+        watch: Watch,
         recorder: Recorder,
         timings: TimingBuilder,
         cancel: CancelToken,
         *,
+        start: Callable[[], Running],
         log: BinaryIO,
-        lock_fds: tuple[int, ...] = (),
         beside: Companion | None = None,
     ) -> None:
         self._plan = plan
@@ -138,13 +169,10 @@ class ColdRun:
         self._cancel = cancel
         self._failures = FailureReader()
         self._facts = LogFactsReader()
-        self._launch = launch
-        self._scanner = LogScanner(launch.rules, watch=self._failures.read)
+        self._watched = watch
+        self._scanner = LogScanner(watch.rules, watch=self._failures.read)
+        self._start = start
         self._log = log
-        self._spec = ProcessSpec(
-            argv=launch.argv, cwd=launch.cwd, env=dict(launch.env), run_id=plan.run_id, umask=launch.umask
-        )
-        self._lock_fds = lock_fds
         self._beside = beside
         self._memory = HostMemory()
         self._stop: StopReason | None = None
@@ -165,9 +193,9 @@ class ColdRun:
         Raises:
             launchers.errors.LaunchError: The launcher could not be started.
         """
-        self._recorder.enter(self._launch.stage, self._launch.detail)
+        self._recorder.enter(self._watched.stage, self._watched.detail)
         began = time.monotonic()
-        process = GuardedProcess.start(self._spec, grace_s=self._plan.limits.grace_s, pass_fds=self._lock_fds)
+        process = self._start()
         try:
             self._timings.spawned(began)
             if self._beside is not None:
@@ -181,7 +209,7 @@ class ColdRun:
 
     # The loop
 
-    def _watch(self, process: GuardedProcess) -> None:
+    def _watch(self, process: Running) -> None:
         pump = LogPump(process.output_fd, self._log)
         with selectors.DefaultSelector() as selector:
             selector.register(process.output_fd, selectors.EVENT_READ, "output")
@@ -201,7 +229,7 @@ class ColdRun:
                 self._look_at_clock(process)
         self._note(self._scanner.finish(time.monotonic()))
 
-    def _read_status(self, process: GuardedProcess) -> bool:
+    def _read_status(self, process: Running) -> bool:
         """Take the guard's news; True after its last word."""
         for event in process.read_status():
             if isinstance(event, (Done, GuardLost)):
@@ -238,7 +266,7 @@ class ColdRun:
             if self._read_output(pump) or pump.bytes_read == before:
                 return
 
-    def _patience(self, process: GuardedProcess) -> float:
+    def _patience(self, process: Running) -> float:
         """Seconds until something may be due."""
         now = time.monotonic()
         due = [now + MEMORY_EVERY_S]
@@ -248,13 +276,15 @@ class ColdRun:
             due.append(self._recorder.began + self._plan.limits.timeout_s)
         return max(0.0, min(due) - now) if not process.finished else 0.0
 
-    def _look_at_clock(self, process: GuardedProcess) -> None:
+    def _look_at_clock(self, process: Running) -> None:
         now = time.monotonic()
         self._memory.sample(process.pid, now)
         if self._beside is not None:
             self._beside.tick()
         if self._storage is not None:
             self._ask_to_stop(process, StopReason.STORAGE)
+        if process.waiting:
+            self._last_output = now
         if self._stop is not None:
             if self._stop_deadline is not None and now > self._stop_deadline and not self._killed:
                 self._kill(process)
@@ -278,21 +308,21 @@ class ColdRun:
 
     # Stopping
 
-    def _heed_cancel(self, process: GuardedProcess) -> None:
+    def _heed_cancel(self, process: Running) -> None:
         if self._cancel.at_once:
             self._stop = self._stop or StopReason.CANCELLED
             self._kill(process)
         else:
             self._ask_to_stop(process, StopReason.CANCELLED)
 
-    def _ask_to_stop(self, process: GuardedProcess, reason: StopReason) -> None:
+    def _ask_to_stop(self, process: Running, reason: StopReason) -> None:
         if self._stop is not None:
             return
         self._stop = reason
         self._stop_deadline = time.monotonic() + self._plan.limits.grace_s + STOP_BOUND_S
         process.request_stop()
 
-    def _kill(self, process: GuardedProcess) -> None:
+    def _kill(self, process: Running) -> None:
         self._killed = True
         process.kill()
 
@@ -366,7 +396,7 @@ class ColdRun:
 
     # The end
 
-    def _outcome(self, process: GuardedProcess) -> ChildOutcome:
+    def _outcome(self, process: Running) -> ChildOutcome:
         tail = tuple(self._scanner.tail())
         word = self._last_word
         return ChildOutcome(
@@ -391,8 +421,8 @@ class ColdRun:
             self._failures.rows(),
             exit_code=-status.signal if status.signal else status.code or 0,
             tail=tail,
-            launcher=self._launch.launcher.value,
-            devices=self._launch.devices,
+            launcher=self._watched.launcher.value,
+            devices=self._watched.devices,
             fell_back=self._fell_back,
         )
 
