@@ -9,7 +9,7 @@ import typer
 from omnirt_cli import console
 from omnirt_cli.errors import UsageError
 
-NAMES = ("request", "report", "event", "plan", "result")
+NAMES = ("request", "report", "event", "plan", "result", "bench")
 
 HELP = f"""Print the JSON Schema of a document: {", ".join(NAMES)}.
 
@@ -40,6 +40,7 @@ def schema_of(name: str) -> dict[str, Any]:
     """
     from pydantic import TypeAdapter
 
+    from omnirt_cli.bench.document import BenchReport
     from omnirt_cli.plan import PlanDocument
     from omnirt_cli.report import GenerateResult, RunReport
     from omnirt_cli.request import Audio2VideoRequest
@@ -51,6 +52,7 @@ def schema_of(name: str) -> dict[str, Any]:
         "event": Event,
         "plan": PlanDocument,
         "result": GenerateResult,
+        "bench": BenchReport,
     }
     if name not in documents:
         raise UsageError(f"there is no document called {name}", hint=f"one of {', '.join(NAMES)}")

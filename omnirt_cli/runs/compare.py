@@ -84,17 +84,18 @@ def compare(a: RunEntry, b: RunEntry, reports: tuple[RunReport, RunReport]) -> C
         figures=_pairs(figures, first.timings, second.timings),
         chunks=_chunk_pairs(first.chunks, second.chunks, core=same_scope),
         chunk_times="core" if same_scope else "interval",
-        knobs=_differences(first.config_resolved, second.config_resolved),
-        conditions=_differences(_conditions(a, first), _conditions(b, second)),
+        knobs=differences(first.config_resolved, second.config_resolved),
+        conditions=differences(_conditions(a, first), _conditions(b, second)),
         notes=_notes(a, b, first, second),
     )
 
 
 def _pairs(names: Iterable[str], a: dict[str, float], b: dict[str, float]) -> list[Pair]:
-    return [_pair(name, a.get(name), b.get(name)) for name in names if name in a or name in b]
+    return [pair(name, a.get(name), b.get(name)) for name in names if name in a or name in b]
 
 
-def _pair(name: str, a: float | None, b: float | None) -> Pair:
+def pair(name: str, a: float | None, b: float | None) -> Pair:
+    """One figure of both, with their ratio."""
     return Pair(name=name, a=a, b=b, ratio=round(b / a, 3) if a and b is not None else None)
 
 
@@ -103,10 +104,11 @@ def _chunk_pairs(a: list[ChunkInfo], b: list[ChunkInfo], *, core: bool) -> list[
         return {chunk.index: chunk.core_ms if core else chunk.interval_ms for chunk in chunks}
 
     first, second = times(a), times(b)
-    return [_pair(str(index), first.get(index), second.get(index)) for index in sorted({*first, *second})]
+    return [pair(str(index), first.get(index), second.get(index)) for index in sorted({*first, *second})]
 
 
-def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
+def differences(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
+    """What is not the same in both."""
     return [
         Difference(name=name, a=a.get(name), b=b.get(name)) for name in sorted({*a, *b}) if a.get(name) != b.get(name)
     ]
