@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from omnirt_cli import console
-from omnirt_cli.report import RunStatus
+from omnirt_cli.report import RunReport, RunStatus
 
 if TYPE_CHECKING:
+    from omnirt_cli.picture.place import PagePlace
+    from omnirt_cli.runs.compare import Comparison
     from omnirt_cli.runs.entry import RunEntry
     from omnirt_cli.runs.history import History
     from omnirt_cli.runs.rerun import Repeat
@@ -36,6 +38,7 @@ Example:
 
 \b
   omnirt runs show last
+  omnirt runs show last --html talk.html
 """
 
 LOGS_HELP = """A run's log: what the script printed.
@@ -52,6 +55,7 @@ Example:
 
 \b
   omnirt runs compare 3f2a last
+  omnirt runs compare 3f2a last --html .
 """
 
 RERUN_HELP = """Repeat a run from its report, after looking whether its inputs and its checkout are as they were.
@@ -72,9 +76,15 @@ Example:
 
 _ID = typer.Argument(help="A run's id, the beginning of one, or `last`.", metavar="ID", show_default=False)
 _JSON = typer.Option("--json", help="Print one JSON document.")
+_HTML = typer.Option(
+    "--html",
+    metavar="FILE",
+    help="Write it as one HTML page and print that path; a directory gets a name of its own, - is stdout.",
+)
 
 RunId = Annotated[str, _ID]
 Json = Annotated[bool, _JSON]
+Html = Annotated[Optional[str], _HTML]  # noqa: UP045 - Typer reads it at run time on Python 3.10 too
 
 
 def register(app: typer.Typer) -> None:
@@ -115,12 +125,15 @@ def list_runs(
     _tell_warnings(history)
 
 
-def show(run_id: RunId, json: Json = False) -> None:
+def show(run_id: RunId, html: Html = None, json: Json = False) -> None:
     from omnirt_cli.commands.runs_view import run_summary
 
+    _refuse_two_forms(html, json=json)
     history, entry = _find(run_id)
     report = history.report(entry)
-    if json:
+    if html is not None:
+        _write_run(entry, report, html)
+    elif json:
         console.say_json({"run": entry.model_dump(mode="json"), "report": report.model_dump(mode="json")})
     else:
         for line in run_summary(entry, report):
@@ -157,15 +170,20 @@ def logs(
 def compare(
     first: Annotated[str, typer.Argument(help="A run.", metavar="A", show_default=False)],
     second: Annotated[str, typer.Argument(help="Another run.", metavar="B", show_default=False)],
+    html: Html = None,
     json: Json = False,
 ) -> None:
     from omnirt_cli.commands.runs_view import comparison_text
     from omnirt_cli.runs.compare import compare as put_side_by_side
 
+    _refuse_two_forms(html, json=json)
     history, a = _find(first)
     b = history.find(second)
-    found = put_side_by_side(a, b, (history.report(a), history.report(b)))
-    if json:
+    reports = history.report(a), history.report(b)
+    found = put_side_by_side(a, b, reports)
+    if html is not None:
+        _write_comparison(found, reports, html)
+    elif json:
         console.say_json(found)
     else:
         for line in comparison_text(found):
@@ -244,6 +262,40 @@ def rebuild(json: Json = False) -> None:
         console.say_json({"runs": count})
     else:
         console.say(f"{count} run{'' if count == 1 else 's'}")
+
+
+def _refuse_two_forms(html: str | None, *, json: bool) -> None:
+    from omnirt_cli.errors import UsageError
+
+    if html is not None and json:
+        raise UsageError("--html and --json are two forms of one answer", hint="leave out one of them")
+
+
+def _write_run(entry: RunEntry, report: RunReport, wanted: str) -> None:
+    from omnirt_cli.picture.document import run_document
+    from omnirt_cli.picture.place import PagePlace, run_page_name
+    from omnirt_cli.picture.run_view import run_view
+    from omnirt_cli.picture.video import video_beside
+
+    place = PagePlace.of(wanted, run_page_name(entry))
+    _deliver(place, run_document(run_view(report, video_beside(report, place.folder))))
+
+
+def _write_comparison(found: Comparison, reports: tuple[RunReport, RunReport], wanted: str) -> None:
+    from omnirt_cli.picture.comparison_view import comparison_view
+    from omnirt_cli.picture.document import comparison_document
+    from omnirt_cli.picture.place import PagePlace, comparison_page_name
+    from omnirt_cli.picture.video import video_beside
+
+    place = PagePlace.of(wanted, comparison_page_name(found.a, found.b))
+    first, second = reports
+    videos = video_beside(first, place.folder), video_beside(second, place.folder)
+    _deliver(place, comparison_document(comparison_view(found, reports, videos)))
+
+
+def _deliver(place: PagePlace, document: str) -> None:
+    """The page itself to stdout where it was asked for there, else to its file, and that file's path to stdout."""
+    console.say(document if place.path is None else str(place.write(document)))
 
 
 def _history() -> History:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 from kept_runs import HEAD, TALK, TIMINGS, Beside, Runs, failure, living, make_running
@@ -14,7 +17,7 @@ from omnirt_cli.report import ChunkInfo, DeviceInfo, DevicesInfo, RunStatus
 from omnirt_cli.runs.history import History, earlier
 from omnirt_cli.runs.place import DataPlace
 from omnirt_cli.runs.since import since_moment
-from tests.omnirt_cli_runs import finish, omnirt, start
+from tests.omnirt_cli_runs import environment, finish, omnirt, start
 
 
 def stamp(hour: int) -> str:
@@ -237,6 +240,97 @@ def test_the_figures_of_a_part_are_called_so(runs: Runs) -> None:
     runs.noted(run_id="bbbb-0", status=RunStatus.CANCELLED)
 
     assert "B ended cancelled" in omnirt("runs", "compare", "aaaa", "bbbb").stdout
+
+
+# --- pages ------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_written_as_one_page_beside_its_video(runs: Runs) -> None:
+    report = runs.noted(artifacts=[])
+
+    done = omnirt("runs", "show", "last", "--html", ".", cwd=runs.folder)
+
+    page = runs.folder / "talk0.report.html"
+    assert (done.code, done.stdout) == (0, f"{page}\n")
+    assert f"<dd>{report.run_id}</dd>" in page.read_text(encoding="utf-8")
+
+
+def test_a_page_links_the_video_that_lies_beside_it(runs: Runs, tmp_path: Path) -> None:
+    runs.noted()
+    (runs.folder / "talk0.mp4").write_bytes(b"a video")
+
+    beside, elsewhere = runs.folder / "page.html", tmp_path / "page.html"
+    for page in (beside, elsewhere):
+        assert omnirt("runs", "show", "last", "--html", str(page)).code == 0
+
+    assert 'src="./talk0.mp4#t=0.1"' in beside.read_text(encoding="utf-8")
+    assert "<video" not in elsewhere.read_text(encoding="utf-8")
+    assert "does not lie beside this page" in elsewhere.read_text(encoding="utf-8")
+
+
+def test_a_page_goes_to_stdout_whole_and_alone(runs: Runs) -> None:
+    runs.noted(status=RunStatus.FAILED, error=failure())
+
+    done = omnirt("runs", "show", "last", "--html", "-", cwd=runs.folder)
+
+    assert done.stdout.startswith("<!doctype html>\n")
+    assert done.stdout.rstrip().endswith("</html>")
+    assert "rank 3 ended with 1" in done.stdout
+    assert not list(runs.folder.glob("*.html"))
+
+
+def test_two_runs_are_written_as_one_page(runs: Runs) -> None:
+    runs.noted(run_id="aaaa-0")
+    runs.noted(run_id="bbbb-0", timings={**TIMINGS, "total_ms": 190_000.0})
+
+    done = omnirt("runs", "compare", "aaaa", "bbbb", "--html", str(runs.folder))
+
+    page = runs.folder / "compare-aaaa-0-bbbb-0.html"
+    assert (done.code, done.stdout) == (0, f"{page}\n")
+    assert "<title>Runs aaaa-0 and bbbb-0</title>" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("words", [("show", "last"), ("compare", "last", "last")])
+def test_a_page_and_one_document_exclude_each_other(runs: Runs, words: tuple[str, ...]) -> None:
+    runs.noted()
+
+    done = omnirt("runs", *words, "--html", "-", "--json")
+
+    assert done.code == 2
+    assert "--html and --json" in done.json["error"]["message"]
+
+
+def test_a_page_never_overwrites_the_video(runs: Runs) -> None:
+    runs.noted()
+    video = runs.folder / "talk0.mp4"
+    video.write_bytes(b"a video")
+
+    done = omnirt("runs", "show", "last", "--html", str(video))
+
+    assert done.code == 2
+    assert "give --html a name that ends in .html" in done.stderr
+    assert video.read_bytes() == b"a video"
+
+
+def test_a_page_that_cannot_be_written_is_said_so(runs: Runs) -> None:
+    runs.noted()
+
+    done = omnirt("runs", "show", "last", "--html", str(runs.folder / "missing" / "page.html"))
+
+    assert done.code == 73
+    assert "missing/page.html" in done.stderr
+
+
+def test_templates_are_loaded_for_pages_only(runs: Runs) -> None:
+    runs.noted()
+    code = "import sys; from omnirt_cli.main import run; run(sys.argv[1:]); print('jinja2' in sys.modules)"
+
+    def loads(*words: str) -> str:
+        command = [sys.executable, "-c", code, *words]
+        return subprocess.run(command, env=environment(None), capture_output=True, text=True).stdout.split()[-1]
+
+    assert [loads("--help"), loads("runs", "show", "last")] == ["False", "False"]
+    assert loads("runs", "show", "last", "--html", "-") == "True"
 
 
 # --- earlier runs -----------------------------------------------------------------------------------------
