@@ -61,6 +61,7 @@ MOST_PROCESSES = 8
 SUBCOMMANDS = {
     "config": ("show",),
     "runs": ("list", "show", "logs", "compare", "rerun", "rebuild"),
+    "worker": ("start", "list", "status", "stop", "logs"),
 }
 """Commands that are groups, with what stands in them."""
 
@@ -155,9 +156,8 @@ _TERMINAL = frozenset({"FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TERMINAL_W
 _CODES_INTRODUCTION = """\
 One meaning each, the same for every command. The name is `error.code` in a report and in `--json`.
 
-What speaks of batches and benchmarks is reserved, and so is 77: those parts are not there yet. Today 1 comes from
-`omnirt doctor` alone. Where a run cannot have its devices, 69 means that waiting does not help, 75 that it may
-(`--wait SECONDS`); [devices.md](devices.md) has more."""
+What speaks of batches is reserved: that part is not there yet. Where a run cannot have its devices, 69 means that
+waiting does not help, 75 that it may (`--wait SECONDS`); [devices.md](devices.md) has more."""
 
 _CODES_IN_A_SHELL = """\
 In a shell:

@@ -34,7 +34,16 @@ from omnirt_cli.errors import ERRORS
 from omnirt_cli.finding import Finding
 from omnirt_cli.models import registry
 from omnirt_cli.preflight import CheckName
-from omnirt_cli.report import ChunkInfo, CompileCacheInfo, DeviceInfo, ErrorInfo, ReadAheadInfo, RunReport
+from omnirt_cli.report import (
+    ChunkInfo,
+    CompileCacheInfo,
+    DeviceInfo,
+    ErrorInfo,
+    ReadAheadInfo,
+    RunReport,
+    SamplingInfo,
+    UsePoint,
+)
 from omnirt_cli.run import events
 from omnirt_cli.settings import file_layer, read_request
 from tests.omnirt_cli_runs import ASSETS, CHECKOUTS, ROOT, environment, generate_args, omnirt
@@ -321,7 +330,10 @@ def real_report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_every_key_of_the_report_is_explained(real_report: dict[str, Any]) -> None:
     text = (DOCS / "report.md").read_text(encoding="utf-8")
-    parts = (RunReport, Check, ErrorInfo, ChunkInfo, DeviceInfo, CompileCacheInfo, ReadAheadInfo, Finding)
+    parts = (
+        *(RunReport, Check, ErrorInfo, ChunkInfo, DeviceInfo, UsePoint, SamplingInfo),
+        *(CompileCacheInfo, ReadAheadInfo, Finding),
+    )
     keys = {key for part in parts for key in part.model_fields} | set(real_report["timings"])
     names = [check["name"] for check in real_report["checks"]]
     keys |= set(names[names.index("file") :])
