@@ -7,7 +7,7 @@ one. `foresee` is the same look without taking anything, for `omnirt validate`, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from omnirt_cli import host_memory, memory_budget
@@ -171,6 +171,17 @@ def refreshed(request: DeviceRequest, environ: Mapping[str, str]) -> DeviceReque
 def _as_they_are(devices: Sequence[Device], request: DeviceRequest, environ: Mapping[str, str]) -> tuple[Device, ...]:
     now = {device.key: device for device in discover(request.kind, environ=environ).devices or ()}
     return tuple(now.get(device.key, device) for device in devices)
+
+
+def could_have(plan: Plan, environ: Mapping[str, str], given_up: Collection[str]) -> tuple[Device, ...]:
+    """The devices that the plan would get if who has these gave them up; empty where that would not suffice."""
+    if plan.devices is None:
+        return ()
+    directory = LeaseDirectory.open(environ)
+    try:
+        return choose(plan.devices, lambda device: device.id in given_up or directory.is_free(device)).devices
+    except DevicesUnavailableError:
+        return ()
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,15 @@ class ErrorInfo(Document):
 
 
 class CommandInfo(Document):
-    """What was started; `env` holds only what OmniRT set."""
+    """What was started; `env` holds only what OmniRT set.
+
+    Attributes:
+        processes: Ranks.
+    """
 
     argv: list[str]
     cwd: str
+    processes: int | None = None
     env: dict[str, str] = Field(default_factory=dict)
     env_script: str | None = None
 

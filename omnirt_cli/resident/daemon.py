@@ -20,7 +20,7 @@ from pathlib import Path
 
 from launchers.model_env.omnirt_worker import wire
 from omnirt_cli import console
-from omnirt_cli.errors import ExitCode, OmniRTError
+from omnirt_cli.errors import OmniRTError
 from omnirt_cli.files import storage_error
 from omnirt_cli.resident.folders import remove_abandoned
 from omnirt_cli.resident.output import LOG_BYTES
@@ -154,8 +154,9 @@ def main(argv: list[str]) -> int:
         console.tell_error(error)
         return error.exit_status
     except OSError as error:
-        console.tell_error(storage_error(error, "the resident daemon's files cannot be made"))
-        return int(ExitCode.IO_ERROR)
+        found = storage_error(error, "its files cannot be made")
+        console.tell_error(found)
+        return found.exit_status
     if os.fork():
         os._exit(0)
     _settle(place)

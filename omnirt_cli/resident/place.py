@@ -74,8 +74,7 @@ class RuntimePlace:
         Raises:
             ConfigInvalidError, OutputUncreatableError: It cannot be made, or cannot be trusted.
         """
-        if not self.path.is_absolute():
-            raise self.refused("is a relative path, which means another place in another directory")
+        self._refuse_relative()
         try:
             with contextlib.suppress(FileExistsError):
                 self.path.mkdir(mode=0o700, parents=self.named)
@@ -92,6 +91,7 @@ class RuntimePlace:
         Raises:
             ConfigInvalidError, OutputUncreatableError: It cannot be trusted.
         """
+        self._refuse_relative()
         try:
             folder = os.open(self.path, _FOLDER_FLAGS)
         except FileNotFoundError:
@@ -107,6 +107,10 @@ class RuntimePlace:
         if problem is not None:
             raise self.refused(problem)
         return True
+
+    def _refuse_relative(self) -> None:
+        if not self.path.is_absolute():
+            raise self.refused("is a relative path, which means another place in another directory")
 
     def refused(self, problem: str) -> OmniRTError:
         """This place cannot serve."""

@@ -300,6 +300,7 @@ class Pool:
 
     def cancel(self, ticket: Ticket) -> None:
         """Its client asks for its end: between two chunks, where it is being computed."""
+        ticket.unwanted = True
         worker = self._workers.get(ticket.worker_id)
         if worker is not None and ticket in worker.queue:
             worker.queue.remove(ticket)
@@ -309,6 +310,7 @@ class Pool:
 
     def drop(self, ticket: Ticket) -> None:
         """Its client wants it no more, or is gone: it has its answer now; a worker that does not leave it is ended."""
+        ticket.unwanted = True
         worker = self._workers.get(ticket.worker_id)
         if worker is None or worker.current is not ticket:
             self.cancel(ticket)
@@ -386,6 +388,8 @@ class Pool:
         worker.current = None
         worker.requests_done += 1
         worker.alarms.pop(Alarm.FORCE, None)
+        if worker.state is WorkerState.STOPPING and outcome.reason is FailureReason.CANCELLED and not ticket.unwanted:
+            outcome = Outcome(FailureReason.NO_WORKER, "the worker was stopped", chunks=outcome.chunks)
         self._end(ticket, outcome)
         if worker.state is WorkerState.STOPPING:
             self._set(worker, Alarm.FORCE, worker.spec.grace_s)
@@ -432,7 +436,7 @@ class Pool:
         if ticket is None:
             return
         worker.requests_done += 1
-        if ticket.cancelled:
+        if ticket.unwanted:
             self._end(ticket, Outcome(FailureReason.CANCELLED, why))
         elif stopped:
             self._end(ticket, Outcome(FailureReason.NO_WORKER, why))

@@ -151,5 +151,5 @@ def _why(status: ExitStatus | None, word: Done | GuardLost, tail: str) -> str:
         how = f"it was ended by signal {status.signal}"
     else:
         how = f"it ended with exit code {status.code}"
-    last = tail.rsplit("\n", 1)[-1].strip()
-    return f"{how}: {last}" if last else how
+    said = [line.strip() for line in tail.splitlines() if any(character.isalnum() for character in line)]
+    return f"{how}: {said[-1]}" if said else how

@@ -16,6 +16,7 @@ from omnirt_cli.errors import BusyError, OmniRTError, UsageError
 from omnirt_cli.files import storage_error
 from omnirt_cli.resident.channel import Channel
 from omnirt_cli.resident.output import OutputCopy
+from omnirt_cli.resident.place import VARIABLE
 from omnirt_cli.resident.pool import Worker
 from omnirt_cli.resident.spec import DaemonInfo, HotFacts, SpecError, WorkerSpec
 from omnirt_cli.resident.ticket import Ticket
@@ -82,7 +83,9 @@ class Session:
         except SpecError as error:
             self._refuse(UsageError(str(error)))
         except OSError as error:
-            self._refuse(storage_error(error, "the worker's directory cannot be made"))
+            found = storage_error(error, f"the worker's directory below {self._house.info.folder} cannot be made")
+            found.hint = f"free some space there, or set {VARIABLE} to another directory"
+            self._refuse(found)
 
     def _refuse(self, error: OmniRTError) -> None:
         self._say({"type": "error", "code": error.code, "message": error.message, "hint": error.hint})

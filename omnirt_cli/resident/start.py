@@ -11,10 +11,13 @@ from pathlib import Path
 
 import omnirt_cli
 from launchers.proctable import RUN_MARK
-from omnirt_cli.errors import InternalError
-from omnirt_cli.resident.place import TAKEN, RuntimePlace
+from omnirt_cli.errors import ConfigInvalidError, InternalError, IOFailureError, OmniRTError, OutputUncreatableError
+from omnirt_cli.resident.place import TAKEN, VARIABLE, RuntimePlace
 
 _SAID_AT_MOST = 2000
+_FORESEEN: dict[int, type[OmniRTError]] = {
+    int(kind.exit_code): kind for kind in (OutputUncreatableError, IOFailureError, ConfigInvalidError)
+}
 
 
 def start_daemon(place: RuntimePlace, environ: Mapping[str, str], deadline: float) -> bool:
@@ -51,6 +54,13 @@ def start_daemon(place: RuntimePlace, environ: Mapping[str, str], deadline: floa
         ) from error
     if done.returncode not in (0, TAKEN):
         said = done.stderr.decode(errors="replace").strip()[-_SAID_AT_MOST:] or f"exit code {done.returncode}"
+        kind = _FORESEEN.get(done.returncode)
+        if kind is not None:
+            reason = said.splitlines()[0].removeprefix("error: ")
+            raise kind(
+                f"the resident daemon cannot use {place.path}: {reason}",
+                hint=f"set {VARIABLE} to a directory of your own with some room",
+            )
         raise InternalError(f"the resident daemon cannot be started: {said}", hint=f"its log is {place.log}")
     return done.returncode == 0
 

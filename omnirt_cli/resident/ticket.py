@@ -45,6 +45,7 @@ class Ticket:
         started: Whether the worker has begun with it, so that a crash from then on is taken for its work.
         retried: Whether a crash that it did not cause has cost it its one retry.
         cancelled: Whether its worker was asked to leave it.
+        unwanted: Whether its client asked for its end.
         abandoned: Whether its client has had its answer, or is gone.
     """
 
@@ -56,6 +57,7 @@ class Ticket:
     started: bool = False
     retried: bool = False
     cancelled: bool = False
+    unwanted: bool = False
     abandoned: bool = False
     reused: bool | None = None
     prepare_ms: float | None = None

@@ -8,21 +8,25 @@ same way.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
+import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from omnirt_cli.checks import passed, warned
+from omnirt_cli.checks import failed, passed, warned
 from omnirt_cli.devices.device import Device
 from omnirt_cli.devices.leases import Stop, WaitCancelledError, pause
 from omnirt_cli.draft import Draft
-from omnirt_cli.errors import BusyError, CancelledRunError, ModelFailedError, OmniRTError
+from omnirt_cli.errors import BusyError, CancelledRunError, InputMissingError, ModelFailedError, OmniRTError
 from omnirt_cli.files import current_umask
 from omnirt_cli.models.base import MarkKind
-from omnirt_cli.placement import Foresight, Placement, Seat, apply_foresight, foresee, judge_memory, place
+from omnirt_cli.placement import Foresight, Placement, Seat, apply_foresight, could_have, foresee, judge_memory, place
 from omnirt_cli.plan import Plan
 from omnirt_cli.preflight import CheckName
 from omnirt_cli.report import RunReport
@@ -39,14 +43,22 @@ from omnirt_cli.resident.spec import (
 )
 from omnirt_cli.run.cancel import CancelToken, Interrupted
 from omnirt_cli.run.child_environment import child_environment
+from omnirt_cli.run.failure import Failure
 from omnirt_cli.run.timings import TimingBuilder
+from omnirt_cli.run.watch import ChildOutcome
 
 GIB = 1 << 30
+if TYPE_CHECKING:
+    from omnirt_cli.checkout import CheckoutFacts
+
 POLL_S = 0.5
 """Between two looks at devices that others have."""
 
 EVICT_BOUND_S = 60.0
 """How long an idle worker may take to go."""
+
+_NO_CODE = frozenset({"models", "weights", "venv", "env", "site-packages", "node_modules", "outputs", "__pycache__"})
+"""Folders of a checkout that are not looked through for its code."""
 
 _USABLE = (WorkerState.READY, WorkerState.BUSY, WorkerState.LOADING)
 """States of a worker that a request can be given to, the best first."""
@@ -109,18 +121,25 @@ def _settled(plan: Plan) -> str:
         "env": dict(sorted({**plan.call.env, **plan.user_env}.items())),
         "env_script": [str(script), script.stat().st_mtime_ns] if script else None,
         "files": {name: base64.b64encode(content).decode() for name, content in sorted(plan.call.files.items())},
-        "edited": _edited_ns(plan),
+        "code": _code_of(plan.checkout),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _edited_ns(plan: Plan) -> int | None:
-    """When a checkout's code was last written to, where its revision does not say what it is."""
-    assert plan.call.worker is not None
-    if plan.checkout.revision is not None and not plan.checkout.dirty:
+def _code_of(checkout: CheckoutFacts) -> list[tuple[str, int, int]] | None:
+    """Which code a checkout has, by its files' sizes and times; None where its revision says so."""
+    if checkout.revision is not None and not checkout.dirty:
         return None
-    sources = (plan.checkout.path / plan.call.worker.package).rglob("*.py")
-    return max((source.stat().st_mtime_ns for source in sources), default=None)
+    return sorted(_sources(checkout.path))
+
+
+def _sources(root: Path) -> Iterator[tuple[str, int, int]]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in _NO_CODE]
+        for name in names:
+            if name.endswith(".py"):
+                facts = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 - thousands of files
+                yield os.path.relpath(os.path.join(folder, name), root), facts.st_size, facts.st_mtime_ns  # noqa: PTH118
 
 
 def find_worker(plan: Plan, workers: tuple[WorkerInfo, ...]) -> WorkerInfo | None:
@@ -139,18 +158,21 @@ def _fits(plan: Plan, worker: WorkerInfo) -> bool:
     return theirs == allowed if plan.devices.chosen_by_user else theirs <= allowed
 
 
-def in_the_way(plan: Plan, workers: tuple[WorkerInfo, ...]) -> WorkerInfo | None:
-    """The worker whose devices the plan could have, were it stopped: one that is idle, for the longest time."""
-    wanted = None if plan.devices is None else {device.id for device in plan.devices.candidates}
-    idle = [
-        worker
-        for worker in workers
-        if worker.idle
-        and worker.key.devices_kind == plan.backend.value
-        and worker.device_ids
-        and (wanted is None or wanted & set(worker.device_ids))
-    ]
-    return max(idle, key=lambda worker: worker.idle_s or 0.0, default=None)
+def in_the_way(plan: Plan, workers: tuple[WorkerInfo, ...], environ: Mapping[str, str]) -> tuple[WorkerInfo, ...]:
+    """Idle workers whose end would give the plan its devices; none where that would not suffice.
+
+    Those that were idle for the longest time are given up first.
+    """
+    own_kind = [worker for worker in workers if worker.key.devices_kind == plan.backend.value]
+    idle = sorted((worker for worker in own_kind if worker.idle), key=lambda worker: -(worker.idle_s or 0.0))
+    if plan.devices is None:  # devices that cannot be told apart are had all or not at all
+        return tuple(idle) if len(idle) == len(own_kind) else ()
+    for count in range(1, len(idle) + 1):
+        given_up = {device_id for worker in idle[:count] for device_id in worker.device_ids}
+        devices = {device.id for device in could_have(plan, environ, given_up)}
+        if devices:
+            return tuple(worker for worker in idle[:count] if devices & set(worker.device_ids))
+    return ()
 
 
 # --- devices and workers, taken -------------------------------------------------------------------
@@ -167,15 +189,16 @@ def take_seat(plan: Plan, *, environ: Mapping[str, str], cancel: Stop, on_wait: 
     """
     connection = Connection.open(environ)
     try:
-        return _look_for_seat(plan, connection, environ=environ, cancel=cancel, on_wait=on_wait)
+        return look_for_seat(plan, connection, environ=environ, cancel=cancel, on_wait=on_wait)
     except BaseException:  # an interrupt included: leave no connection behind
         connection.close()
         raise
 
 
-def _look_for_seat(
+def look_for_seat(
     plan: Plan, connection: Connection, *, environ: Mapping[str, str], cancel: Stop, on_wait: Callable[[str], None]
 ) -> WorkerSeat:
+    """As `take_seat`, by a connection that is there."""
     give_up = time.monotonic() + plan.wait_s
     told: str | None = None
     while True:
@@ -187,9 +210,7 @@ def _look_for_seat(
             placement = place(replace(plan, wait_s=0.0), environ=environ, cancel=cancel, on_wait=on_wait)
             return WorkerSeat(placement, connection=connection)
         except BusyError as busy:
-            idle = in_the_way(plan, workers)
-            if idle is not None:
-                connection.evict((idle.id,), EVICT_BOUND_S)
+            if _evict(plan, connection, workers, environ):
                 continue
             left = give_up - time.monotonic()
             if left <= 0:
@@ -198,6 +219,16 @@ def _look_for_seat(
                 told = busy.message
                 on_wait(busy.message)
         pause(min(POLL_S, left), cancel)
+
+
+def _evict(plan: Plan, connection: Connection, workers: tuple[WorkerInfo, ...], environ: Mapping[str, str]) -> bool:
+    """Stop idle workers where the plan can have its devices then; whether that is worth another look."""
+    idle = in_the_way(plan, workers, environ)
+    if not idle:
+        return False
+    with contextlib.suppress(BusyError, InputMissingError):  # one has got work meanwhile, or is gone
+        connection.evict([worker.id for worker in idle], EVICT_BOUND_S)
+    return True
 
 
 def _devices_of(plan: Plan, worker: WorkerInfo) -> tuple[Device, ...]:
@@ -273,7 +304,7 @@ def ask(plan: Plan, connection: Connection, worker: WorkerInfo) -> HotRequest:
 def note(report: RunReport, timings: TimingBuilder, facts: HotFacts) -> None:
     """Put into the report what the request met at its worker."""
     report.worker_id = facts.worker_id
-    report.hot = not facts.was_loading
+    report.hot = None if facts.reason is FailureReason.DAEMON_GONE else not facts.was_loading
     report.queue_wait_ms = round((report.queue_wait_ms or 0.0) + facts.queue_wait_ms, 3)
     if facts.reused:
         report.cache_hits.append("prepared_conditions")
@@ -282,21 +313,33 @@ def note(report: RunReport, timings: TimingBuilder, facts: HotFacts) -> None:
     timings.waited(queue_ms=facts.queue_wait_ms, load_ms=facts.load_ms)
 
 
-def refuse_lost(facts: HotFacts) -> None:
-    """Raise where the daemon or the worker was lost before anything of the request was computed.
+def explained(outcome: ChildOutcome, facts: HotFacts) -> ChildOutcome:
+    """The outcome with what the daemon knows of a failure, where the log does not tell its cause.
 
     Raises:
-        ModelFailedError: Says which, and where to look.
+        ModelFailedError: The daemon is gone.
     """
     if facts.reason is FailureReason.DAEMON_GONE:
         raise ModelFailedError(
             f"the daemon that owns the workers is gone: {facts.failure}",
             hint="run it again: a new one is started; somebody may have stopped it (omnirt worker stop --all)",
         )
-    if facts.reason is FailureReason.NO_WORKER:
-        raise ModelFailedError(
-            f"worker {facts.worker_id}: {facts.failure}", hint=f"see `omnirt worker logs {facts.worker_id}`"
-        )
+    logged = outcome.failure
+    if facts.reason is None or facts.failure is None or (logged is not None and _tells_cause(logged)):
+        return outcome
+    failure = Failure(
+        error=ModelFailedError,
+        message=f"worker {facts.worker_id}: {facts.failure}",
+        hint=f"see `omnirt worker logs {facts.worker_id}`",
+        rank=facts.rank,
+        child_exit_code=logged.child_exit_code if logged else None,
+        signal=logged.signal if logged else None,
+    )
+    return replace(outcome, failure=failure)
+
+
+def _tells_cause(failure: Failure) -> bool:
+    return failure.rule is not None or failure.evidence is not None
 
 
 # --- a look without taking anything ---------------------------------------------------------------
@@ -311,23 +354,27 @@ def foresee_draft(draft: Draft, environ: Mapping[str, str]) -> None:
 def _foresee(plan: Plan, environ: Mapping[str, str]) -> Foresight:
     if not plan.resident:
         return foresee(plan, environ)
+    name = CheckName.LEASES.value
     try:
         workers = _workers_now(environ)
-    except OmniRTError:
-        workers = ()
-    name = CheckName.LEASES.value
+    except OmniRTError as error:
+        return Foresight((), (failed(name, detail=error.message, hint=error.hint),), error)
     worker = find_worker(plan, workers)
     if worker is not None:
         told = f"worker {worker.id} has the model ({worker.state.value}, {worker.queue} waiting)"
         return Foresight(_devices_of(plan, worker), (passed(name, detail=told),))
     foresight = foresee(plan, environ)
-    idle = in_the_way(plan, workers) if isinstance(foresight.error, BusyError) else None
-    if idle is None:
+    idle = in_the_way(plan, workers, environ) if isinstance(foresight.error, BusyError) else ()
+    if not idle:
         return foresight
-    return Foresight((), (warned(name, detail=f"the idle worker {idle.id} ({idle.title}) would be stopped"),))
+    names = ", ".join(f"{worker.id} ({worker.title})" for worker in idle)
+    return Foresight((), (warned(name, detail=f"idle workers would be stopped: {names}"),))
 
 
 def _workers_now(environ: Mapping[str, str]) -> tuple[WorkerInfo, ...]:
     """The workers of the daemon, where there is one; none is started."""
-    with Connection.open(environ, start=False) as connection:
+    connection = Connection.running(environ)
+    if connection is None:
+        return ()
+    with connection:
         return connection.workers()

@@ -6,6 +6,7 @@ and the report is on disk.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -52,9 +53,14 @@ if TYPE_CHECKING:
 
     from omnirt_cli.devices.device import Device
     from omnirt_cli.models.base import EarlierStep
+    from omnirt_cli.resident.hot_request import HotRequest
     from omnirt_cli.resident.spec import HotFacts, WorkerInfo
     from omnirt_cli.run.device_use import SampledUse
+    from omnirt_cli.run.hot import WorkerSeat
     from omnirt_cli.run.publish import Picture
+
+SEATS_AT_MOST = 5
+"""Workers that a render asks, one after the other, each stopped before it could be asked."""
 
 EARLIER_POLL_S = 0.3
 """Between two looks at a step that another run is at."""
@@ -330,18 +336,50 @@ class Render:
         from omnirt_cli.run import hot
 
         assert isinstance(seat, hot.WorkerSeat)
-        worker = seat.worker or hot.start_worker(self.plan, seat, self._environment())
+        seat, request = self._request(seat)
+        worker = request.worker
+        self._note_place(worker)
         if seat.loaded:
             self.plan = replace(self.plan, read_ahead=False)
-        self._note_place(worker)
-        request = hot.ask(self.plan, seat.connection, worker)
         watch = self._watch(Stage.PREPARE if seat.loaded else Stage.LOAD, f"worker {worker.id}")
         outcome = self._run_beside(scratch, watch, lambda: request, worker_pid=request.pid or None)
         if request.facts is not None:
             self._note_worker(request.facts)
             if outcome.stop is None:
-                hot.refuse_lost(request.facts)
+                return hot.explained(outcome, request.facts)
         return outcome
+
+    def _request(self, seat: WorkerSeat) -> tuple[WorkerSeat, HotRequest]:
+        """Ask a worker; where it was stopped since it was found, another one.
+
+        Raises:
+            OmniRTError: None can be had.
+        """
+        from omnirt_cli.run import hot
+
+        for _ in range(SEATS_AT_MOST - 1):
+            try:
+                return seat, self._ask(seat)
+            except (InputMissingError, BusyError):
+                if not seat.loaded:
+                    raise
+            try:
+                seat = hot.look_for_seat(
+                    self.plan, seat.connection, environ=os.environ, cancel=self.cancel, on_wait=self._say_waiting
+                )
+            except WaitCancelledError:
+                raise self._cancelled() from None
+            self._bind(seat)
+        return seat, self._ask(seat)
+
+    def _ask(self, seat: WorkerSeat) -> HotRequest:
+        from omnirt_cli.run import hot
+
+        if seat.worker is not None:
+            return hot.ask(self.plan, seat.connection, seat.worker)
+        with contextlib.closing(seat.placement):  # the daemon has the leases then
+            worker = hot.start_worker(self.plan, seat, self._environment())
+        return hot.ask(self.plan, seat.connection, worker)
 
     def _note_place(self, worker: WorkerInfo) -> None:
         command = self.recorder.report.command

@@ -63,6 +63,7 @@ def new_report(plan: Plan, checks: Iterable[Check]) -> RunReport:
         command=CommandInfo(
             argv=list(plan.argv),
             cwd=str(plan.cwd),
+            processes=plan.launch.processes,
             env=without_secrets({**plan.env, **plan.user_env}),
             env_script=str(plan.env_script) if plan.env_script else None,
         ),

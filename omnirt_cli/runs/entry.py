@@ -128,7 +128,7 @@ class RunEntry(Document):
             backend=report.backend,
             device_kind=devices.kind if devices else None,
             device_name=devices.used[0].name if devices and devices.used else None,
-            processes=len(devices.used) or None if devices else None,
+            processes=_processes(report),
             execution_mode=report.execution_mode,
             heat="hot" if report.execution_mode == "persistent_worker" and "model_load_ms" not in timings else "cold",
             started_at=report.started_at,
@@ -220,6 +220,13 @@ class Likeness:
             execution_mode=entry.execution_mode,
             heat=entry.heat,
         )
+
+
+def _processes(report: RunReport) -> int | None:
+    """Ranks; reports that do not say so had one a device."""
+    if report.command is not None and report.command.processes is not None:
+        return report.command.processes
+    return len(report.devices.used) or None if report.devices else None
 
 
 def core_scope(report: RunReport) -> str | None:

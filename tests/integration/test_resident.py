@@ -6,8 +6,11 @@ The checkout is the miniature and the vendor's tool a stand-in; daemon, worker, 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ import pytest
 from omnirt_cli.resident.client import Connection
 from omnirt_cli.resident.spec import WorkerInfo, WorkerState
 from tests.omnirt_cli_runs import (
+    CHECKOUTS,
     Finished,
     checkout,
     finish,
@@ -154,6 +158,41 @@ def fault(spec: str) -> dict[str, str]:
     return {"MINIATURE_FAULT": spec}
 
 
+@pytest.mark.parametrize(("what", "code"), [("oom_npu", 11), ("missing_module", 10)])
+def test_a_model_that_fails_to_load_is_told_as_in_a_cold_run(what: str, code: int, tmp_path: Path) -> None:
+    cold = omnirt(*generate_args(tmp_path / "cold.mp4", "--json", "--progress", "never"), env=fault(what))
+    hot = render(tmp_path / "hot.mp4", env=fault(what))
+
+    assert cold.code == hot.code == code
+    assert hot.report["error"]["message"] == cold.report["error"]["message"]
+    assert hot.report["error"]["hint"] == cold.report["error"]["hint"]
+
+
+def test_a_worker_that_is_stopped_at_a_request_says_so(tmp_path: Path) -> None:
+    going = start(*generate_args(tmp_path / "v.mp4", *RESIDENT), env={"MINIATURE_CHUNK_S": "0.5"})
+    wait_for(lambda: log_has(tmp_path / "v.mp4", "chunk-0 done"), what="the first chunk")
+    assert omnirt("worker", "stop", "--all").code == 0
+    done = finish(going)
+
+    assert done.code == 10, done.stderr
+    assert "the worker was stopped" in done.report["error"]["message"]
+
+
+def test_code_that_was_edited_is_loaded_anew(tmp_path: Path) -> None:
+    """Also where its time is older than before, as `cp -p` and archives make it."""
+    shutil.copytree(CHECKOUTS.parent, tmp_path / "miniature", ignore=shutil.ignore_patterns("__pycache__"))
+    repo = tmp_path / "miniature" / "checkouts" / "flashtalk_new"
+    where = ("--repo-path", str(repo), "--python-executable", sys.executable, "--max-chunks", "1")
+    before = render(tmp_path / "a.mp4", *where)
+    inference = repo / "flash_talk" / "inference.py"
+    inference.write_text(inference.read_text() + "\n# edited\n")
+    os.utime(inference, (1e9, 1e9))
+    after = render(tmp_path / "b.mp4", *where)
+
+    assert (before.code, after.code) == (0, 0), after.stderr
+    assert after.report["worker_id"] != before.report["worker_id"]
+
+
 def test_a_worker_that_dies_at_a_request_fails_it_and_the_next_request_gets_a_new_process(tmp_path: Path) -> None:
     died = render(tmp_path / "v.mp4", env=fault("kill@chunk2"))
 
@@ -169,7 +208,8 @@ def test_a_model_that_gave_up_quantizing_serves_no_request(tmp_path: Path) -> No
     works = render(tmp_path / "c.mp4", *asked, "--env", "MINIATURE_QUANT=ok")
 
     assert [done.code for done in (first, second)] == [10, 10]
-    assert "Running without quantization" in first.report["error"]["message"]
+    for done in (first, second):
+        assert "quantizing needs optimum" in done.report["error"]["message"]
     assert works.code == 0, works.stderr
 
 
@@ -236,6 +276,24 @@ def test_a_worker_holds_its_device_against_others_and_gives_way_to_its_own_kind(
     assert beside.report["devices"]["used"][0]["id"] == "1"
     assert other.code == 0, other.stderr
     assert [worker.id for worker in workers()] == [other.report["worker_id"]]
+
+
+def test_an_idle_worker_stays_where_its_end_would_not_suffice(tmp_path: Path, npus: dict[str, str]) -> None:
+    idle = omnirt(*on_npus(tmp_path / "a.mp4", *RESIDENT, "--visible-devices", "0"), env=npus)
+    busy = start(
+        *on_npus(tmp_path / "b.mp4", *RESIDENT, "--visible-devices", "1", "--seed", "3"),
+        env={**npus, "MINIATURE_CHUNK_S": "60"},
+    )
+    wait_for(lambda: [worker.state for worker in workers()].count(WorkerState.BUSY), what="the second worker's request")
+    both = on_npus(tmp_path / "c.mp4", *RESIDENT, "--visible-devices", "0,1", "--size", "64*128")
+    refused = omnirt(*["torchrun" if arg == "python" else arg for arg in both], "--nproc-per-node", "2", env=npus)
+    for _ in range(2):
+        busy.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    finish(busy)
+
+    assert refused.code == 75, refused.stderr
+    assert idle.report["worker_id"] in [worker.id for worker in workers()]
 
 
 def test_any_device_will_do_where_none_is_named(tmp_path: Path, npus: dict[str, str]) -> None:

@@ -160,8 +160,17 @@ def test_a_stopped_workers_requests_fail_each_with_its_reason() -> None:
     scene.pool.stop(["w1"])
     scene.crash()
 
-    assert scene.reason("a") is FailureReason.CANCELLED
-    assert scene.reason("b") is FailureReason.NO_WORKER
+    assert scene.reason("a") is scene.reason("b") is FailureReason.NO_WORKER
+    assert scene.hands.endings["a"].failure == "the worker was stopped"
+
+
+def test_a_stopped_worker_that_leaves_its_request_by_itself_says_why() -> None:
+    scene = Scene().ready()
+    scene.begin("a")
+    scene.pool.stop(["w1"])
+    scene.pool.finished(scene.worker, "a", Outcome(FailureReason.CANCELLED, "the request was cancelled"), sound=True)
+
+    assert scene.hands.endings["a"].failure == "the worker was stopped"
 
 
 def test_a_loading_worker_is_stopped_by_force_at_once_and_a_waiting_one_is_just_forgotten() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from launchers.model_env.omnirt_worker import wire
-from omnirt_cli.errors import BusyError, ConfigInvalidError, InputMissingError, InternalError
+from omnirt_cli.errors import BusyError, ConfigInvalidError, InputMissingError, OutputUncreatableError
 from omnirt_cli.resident.client import Connection
 from omnirt_cli.resident.place import SOCKET_NAME, TAKEN
 from omnirt_cli.resident.spec import DaemonInfo, WorkerState
@@ -214,14 +214,15 @@ def test_a_daemon_of_another_version_is_refused_and_can_be_ended(runtime: Path, 
             connection.shut_down(5.0)
 
 
-def test_a_daemon_that_cannot_be_started_names_its_log(environ: Mapping[str, str], runtime: Path) -> None:
+def test_a_directory_that_cannot_be_used_is_named_with_what_to_do(environ: Mapping[str, str], runtime: Path) -> None:
     runtime.mkdir(mode=0o700)
     (runtime / "daemon.lock").mkdir()
 
-    with pytest.raises(InternalError) as raised:
+    with pytest.raises(OutputUncreatableError, match="Is a directory") as raised:
         Connection.open(environ)
 
-    assert str(runtime / "daemon.log") in (raised.value.hint or "")
+    assert str(runtime) in raised.value.message
+    assert "OMNIRT_RUNTIME_DIR" in (raised.value.hint or "")
 
 
 def test_a_directory_that_others_may_enter_is_refused(environ: Mapping[str, str], runtime: Path) -> None:
