@@ -17,6 +17,7 @@ COMMANDS = {
     "models": "The models: inputs, knobs, presets, memory, backends.",
     "presets": "What each preset sets for each model.",
     "runs": "What was run here: list, show, logs, compare, rerun.",
+    "serve": "The same renders over HTTP: jobs, progress, videos.",
     "bench": "Cold and hot measurements: compared, and gated by exit code.",
     "worker": "Resident workers: start, list, status, stop, logs.",
     "config": "Every setting with its value and where it came from.",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from omnirt_cli.server.page import FILES
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -28,6 +30,7 @@ def test_the_wheel_carries_what_it_needs_and_nothing_else(wheel: Path) -> None:
     assert "omnirt_cli/miniature/assets/portrait.png" in names
     assert "omnirt_cli/miniature/checkouts/flashtalk_new/generate_video.py" in names
     assert "launchers/accelerate.yaml" in names
+    assert {f"omnirt_cli/server/page/{file.name}" for file in FILES.values()} <= names
     assert not [name for name in names if name.startswith(("tests/", "scripts/", "configs/"))]
 
 
