@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omnirt_cli import __version__
 
 if TYPE_CHECKING:
+    from omnirt_cli.client.client import Client
     from omnirt_cli.engine import generate
     from omnirt_cli.errors import OmniRTError
     from omnirt_cli.planner import draft_plan
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from omnirt_cli.run.cancel import CancelToken
 
 _HOMES = {
+    "Client": "omnirt_cli.client.client",
     "generate": "omnirt_cli.engine",
     "draft_plan": "omnirt_cli.planner",
     "CancelToken": "omnirt_cli.run.cancel",
@@ -30,6 +32,7 @@ _HOMES = {
 __all__ = [
     "Artifact",
     "CancelToken",
+    "Client",
     "GenerateResult",
     "OmniRTError",
     "RunReport",

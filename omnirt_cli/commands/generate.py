@@ -16,7 +16,10 @@ from omnirt_cli.errors import UsageError
 from omnirt_cli.request import Panel
 
 if TYPE_CHECKING:
+    from omnirt_cli.report import GenerateResult
     from omnirt_cli.run.events import Listener
+
+_SERVER = "On a server"
 
 HELP = """Render one talking-head video from a portrait and a recording.
 
@@ -49,12 +52,38 @@ def generate(
     progress: Annotated[
         str, typer.Option("--progress", help="Show progress: auto or never.", rich_help_panel="Output")
     ] = "auto",
+    server: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--server",
+            help="Render on this `omnirt serve`, e.g. http://render-1:8000. Needs `pip install 'omnirt[client]'`.",
+            metavar="URL",
+            rich_help_panel=_SERVER,
+            show_default=False,
+        ),
+    ] = None,
+    api_key_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--api-key-file",
+            help="Its API key; default: the file that OMNIRT_API_KEY_FILE names.",
+            rich_help_panel=_SERVER,
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     began = time.monotonic()
     if events == "-" and json:
         raise UsageError("--events - and --json both want stdout", hint="send the events to a file")
     if progress not in ("auto", "never"):
         raise UsageError(f"--progress {progress}: write auto or never")
+    if server is not None:
+        if dry_run:
+            raise UsageError("--dry-run does not go with --server: the plan is made there", hint="leave one out")
+        _render_there(flags, server, api_key_file, json=json, events=events, progress=progress)
+        return
+    if api_key_file is not None:
+        raise UsageError("--api-key-file goes with --server", hint="name the server, or leave it out")
     if dry_run:
         from omnirt_cli.commands.plan_view import show_plan
 
@@ -77,6 +106,31 @@ def _render(flags: RequestFlags, *, json: bool, events: str | None, progress: st
         result = engine.generate(
             flags.request, on_event=listener, cancel=token, request_file=flags.file, began=began, looks=looks
         )
+    _say(result, json=json, events=events)
+
+
+def _render_there(
+    flags: RequestFlags, server: str, api_key_file: Path | None, *, json: bool, events: str | None, progress: str
+) -> None:
+    from omnirt_cli.client.api_key import find_api_key
+    from omnirt_cli.client.client import Client
+    from omnirt_cli.run.cancel import CancelToken
+    from omnirt_cli.signals import cancelling
+
+    token = CancelToken()
+    on_note = None if progress == "never" else console.tell
+    with (
+        Client(server, find_api_key(api_key_file)) as client,
+        _listener(events, progress) as listener,
+        cancelling(token),
+    ):
+        result = client.generate(
+            flags.request, on_event=listener, cancel=token, request_file=flags.file, on_note=on_note
+        )
+    _say(result, json=json, events=events)
+
+
+def _say(result: GenerateResult, *, json: bool, events: str | None) -> None:
     if json:
         console.say_json(result)
     elif events != "-":
