@@ -15,7 +15,7 @@ from omnirt_cli.errors import ERRORS, BusyError, InputMissingError, InternalErro
 from omnirt_cli.resident.hot_request import HotRequest
 from omnirt_cli.resident.peer import is_this_user
 from omnirt_cli.resident.place import SOCKET_NAME, RuntimePlace
-from omnirt_cli.resident.spec import DaemonInfo, WorkerInfo, WorkerSpec, WorkerState
+from omnirt_cli.resident.spec import DaemonInfo, WorkerInfo, WorkerKey, WorkerSpec, WorkerState
 from omnirt_cli.resident.start import start_daemon
 from omnirt_cli.resident.version import code_version
 
@@ -101,12 +101,21 @@ class Connection:
         answer = self._ask({"type": "status", "memory": memory}, "status")
         return tuple(WorkerInfo.from_document(worker) for worker in answer.header["workers"])
 
+    def coming(self) -> tuple[WorkerKey, ...]:
+        """The workers that other clients have devices for and are about to start."""
+        answer = self._ask({"type": "status"}, "status")
+        return tuple(WorkerKey.from_document(key) for key in answer.header["coming"])
+
     def idle_workers(self) -> tuple[WorkerInfo, ...]:
         """Workers that can be evicted: ready, and nobody waits for them. The longest idle first."""
         idle = [worker for worker in self.workers() if worker.idle]
         return tuple(sorted(idle, key=lambda worker: -(worker.idle_s or 0.0)))
 
     # Workers
+
+    def claim(self, key: WorkerKey) -> None:
+        """Say that a worker of this key will be started here; it holds until that is done, or this connection ends."""
+        self._ask({"type": "claim", "key": key.to_document()}, "claimed")
 
     def start_worker(self, spec: WorkerSpec, lease_fds: Sequence[int] = ()) -> WorkerInfo:
         """Start a worker, or find the one that is there for the same key on the same devices; does not wait for it.

@@ -27,7 +27,7 @@ from omnirt_cli.resident.output import LOG_BYTES
 from omnirt_cli.resident.peer import is_this_user
 from omnirt_cli.resident.place import SOCKET_NAME, TAKEN, RuntimePlace
 from omnirt_cli.resident.session import Session
-from omnirt_cli.resident.spec import DaemonInfo
+from omnirt_cli.resident.spec import DaemonInfo, WorkerKey
 from omnirt_cli.resident.version import code_version
 from omnirt_cli.resident.workforce import Workforce
 
@@ -75,6 +75,10 @@ class Daemon:
     def left(self, session: Session) -> None:
         """A client is gone."""
         self._sessions.discard(session)
+
+    def claims(self, *, but: Session) -> list[WorkerKey]:
+        """What other clients are about to start."""
+        return [session.claim for session in self._sessions if session is not but and session.claim is not None]
 
     def leave(self) -> None:
         """Stop every worker, then end; asked again, the workers are killed."""

@@ -18,7 +18,7 @@ from omnirt_cli.resident.channel import Channel
 from omnirt_cli.resident.output import OutputCopy
 from omnirt_cli.resident.place import VARIABLE
 from omnirt_cli.resident.pool import Worker
-from omnirt_cli.resident.spec import DaemonInfo, HotFacts, SpecError, WorkerSpec
+from omnirt_cli.resident.spec import DaemonInfo, HotFacts, SpecError, WorkerKey, WorkerSpec
 from omnirt_cli.resident.ticket import Ticket
 from omnirt_cli.resident.workforce import Workforce, close_all
 
@@ -39,22 +39,31 @@ class House(Protocol):
     def left(self, session: Session) -> None:
         """This client is gone."""
 
+    def claims(self, *, but: Session) -> list[WorkerKey]:
+        """What other clients are about to start."""
+
     def leave(self) -> None:
         """Stop every worker, then end."""
 
 
 class Session:
-    """One client, from its connection to its end."""
+    """One client, from its connection to its end.
+
+    Attributes:
+        claim: The worker that it is about to start: it has the devices, and others of the same key had better wait.
+    """
 
     def __init__(self, sock: socket.socket, house: House) -> None:
         """Begin to listen to it in the running loop."""
         self._house = house
         self._workforce = house.workforce
         self._asked: _Asked | None = None
+        self.claim: WorkerKey | None = None
         self._channel = Channel(sock, on_message=self._obey, on_closed=self._lost)
         self._orders: dict[str, Callable[[Message], None]] = {
             "hello": self._hello,
             "status": self._status,
+            "claim": self._claim,
             "start": self._start,
             "render": self._render,
             "cancel": self._cancel,
@@ -108,9 +117,14 @@ class Session:
     def _status(self, message: Message) -> None:
         memory = message.header.get("memory") is True
         workers = [self._workforce.info(worker, memory=memory).to_document() for worker in self._workforce.pool]
-        self._say({"type": "status", "workers": workers})
+        coming = [key.to_document() for key in self._house.claims(but=self)]
+        self._say({"type": "status", "workers": workers, "coming": coming})
 
     # Workers
+
+    def _claim(self, message: Message) -> None:
+        self.claim = WorkerKey.from_document(message.header.get("key"))
+        self._say({"type": "claimed"})
 
     def _start(self, message: Message) -> None:
         try:
@@ -121,6 +135,7 @@ class Session:
             close_all(message.fds)
             raise
         self._say_worker(self._workforce.start_worker(spec, message.fds))
+        self.claim = None
 
     def _evict(self, message: Message) -> None:
         self._say_when_gone(self._workforce.pool.evict(_ids(message)))

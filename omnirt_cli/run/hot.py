@@ -208,17 +208,28 @@ def look_for_seat(
             return WorkerSeat(Placement(_devices_of(plan, worker)), loaded=True, connection=connection, worker=worker)
         try:
             placement = place(replace(plan, wait_s=0.0), environ=environ, cancel=cancel, on_wait=on_wait)
-            return WorkerSeat(placement, connection=connection)
+            return _claimed(plan, connection, placement)
         except BusyError as busy:
             if _evict(plan, connection, workers, environ):
                 continue
-            left = give_up - time.monotonic()
-            if left <= 0:
+            # Whoever has the devices may be about to start the very worker that this plan needs.
+            coming = worker_key(plan) in connection.coming()
+            if not coming and time.monotonic() >= give_up:
                 raise
             if busy.message != told:
                 told = busy.message
                 on_wait(busy.message)
-        pause(min(POLL_S, left), cancel)
+        pause(POLL_S, cancel)
+
+
+def _claimed(plan: Plan, connection: Connection, placement: Placement) -> WorkerSeat:
+    """A seat on devices that were just taken; others of the same key hear of it."""
+    try:
+        connection.claim(worker_key(plan))
+    except BaseException:  # an interrupt included: leave no lease behind
+        placement.close()
+        raise
+    return WorkerSeat(placement, connection=connection)
 
 
 def _evict(plan: Plan, connection: Connection, workers: tuple[WorkerInfo, ...], environ: Mapping[str, str]) -> bool:

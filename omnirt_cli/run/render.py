@@ -441,10 +441,15 @@ class Render:
 
     def _cancelled(self) -> CancelledRunError:
         number = self.cancel.signal_number or signal.SIGINT
+        left = (
+            "its worker stays, and ends the chunk that it is at"
+            if self.plan.resident
+            else "nothing of it is left running"
+        )
         return CancelledRunError(
             f"cancelled by {signal.Signals(number).name}",
             signal_number=number,
-            hint="nothing of it is left running; `omnirt runs rerun` repeats it",
+            hint=f"{left}; `omnirt runs rerun` repeats it",
         )
 
     # Its end

@@ -278,6 +278,21 @@ def test_a_worker_holds_its_device_against_others_and_gives_way_to_its_own_kind(
     assert [worker.id for worker in workers()] == [other.report["worker_id"]]
 
 
+def test_a_render_waits_for_the_worker_that_another_is_about_to_start(tmp_path: Path, npus: dict[str, str]) -> None:
+    """Between the lease and the worker's start the first sources its env script, as slow as CANN's can be."""
+    script = tmp_path / "set_env.sh"
+    script.write_text("sleep 3\n")
+    asked = (*RESIDENT, "--visible-devices", "0", "--env-script", str(script))
+    first = start(*on_npus(tmp_path / "a.mp4", *asked), env=npus)
+    wait_for(lambda: (tmp_path / "a.report.json").exists(), what="the first run")
+    time.sleep(1)
+    second = omnirt(*on_npus(tmp_path / "b.mp4", *asked), env=npus)
+    done = finish(first, timeout=60)
+
+    assert (done.code, second.code) == (0, 0), second.stderr
+    assert second.report["worker_id"] == done.report["worker_id"]
+
+
 def test_an_idle_worker_stays_where_its_end_would_not_suffice(tmp_path: Path, npus: dict[str, str]) -> None:
     idle = omnirt(*on_npus(tmp_path / "a.mp4", *RESIDENT, "--visible-devices", "0"), env=npus)
     busy = start(

@@ -27,6 +27,7 @@ from tests.resident.resident_runs import (
     environ_of,
     follow,
     info,
+    key,
     render,
     spec,
     wait_for,
@@ -265,3 +266,12 @@ class OldDaemon:
                     if message.type == "shutdown":
                         return
                     wire.send(connection, {"type": "hello", "daemon": told.to_document()})
+
+
+def test_a_claim_is_told_to_others_and_ends_with_its_connection(environ: Mapping[str, str]) -> None:
+    with Connection.open(environ) as one, Connection.open(environ) as other:
+        one.claim(key("a"))
+        assert other.coming() == (key("a"),)
+        assert one.coming() == ()
+        one.close()
+        wait_for(lambda: other.coming() == (), what="the claim's end")
