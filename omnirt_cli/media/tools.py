@@ -96,9 +96,6 @@ def preload() -> None:
     """Import what delivery and verification need, while there is time to spare: during the render."""
     import ffmpeg  # noqa: F401
 
-    # By its own name first: of two threads that begin with different parts of NumPy at once, one finds it half made.
-    import numpy  # noqa: ICN001
-
     # NumPy leaves these to whoever uses them first.
     import numpy.fft
     import numpy.ma

@@ -59,6 +59,10 @@ class Beside:
 
     def start(self) -> None:
         """Begin, in the background."""
+        # Here, while there is one thread: where several begin with different parts of NumPy at once (OpenCV has its
+        # own way in), one of them finds it half made, and it cannot be imported any more in this process.
+        import numpy  # noqa: F401, ICN001
+
         self._thread = threading.Thread(target=self._work, name="beside", daemon=True)
         self._thread.start()
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -88,29 +87,3 @@ def test_reports_and_colours_asked_for_in_the_environment_are_not_made(
     assert "No such file" in outcome.stderr
     assert "\x1b" not in outcome.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-AT_ONCE = """
-import sys, threading
-faults = []
-def run(statement):
-    try:
-        exec(statement, {})
-    except BaseException as fault:
-        faults.append(repr(fault))
-threads = [threading.Thread(target=run, args=(statement,)) for statement in sys.argv[1:]]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-sys.exit("; ".join(faults) or 0)
-"""
-
-
-def test_what_is_imported_beside_a_run_can_be_imported_by_two_threads_at_once() -> None:
-    """NumPy cannot, where two threads begin with different parts of it: one of them finds it half made."""
-    beside = "from omnirt_cli.media import tools; tools.preload()"
-    follower = "import omnirt_cli.media.decode"
-    for _ in range(4):
-        done = subprocess.run([sys.executable, "-c", AT_ONCE, beside, follower], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
