@@ -200,8 +200,12 @@ class Beside:
         preload()
 
     def _encode_sound(self) -> None:
+        """Encode the sound for a picture that is complete with its last chunk.
+
+        Not for a script: it saves for longer than this takes, and its own mux needs the disk's room first.
+        """
         recording = self._scratch.recording
-        if recording is None or recording.changed:
+        if not self._plan.driven or recording is None or recording.changed:
             return
         from omnirt_cli.media.deliver import encode_sound
 

@@ -152,15 +152,22 @@ def test_the_directory_goes_after_who_reads_in_it(tmp_path: Path) -> None:
     assert not run.scratch.follower._thread.is_alive()
 
 
-@pytest.mark.parametrize("executor", ["driver", "script"])
-def test_the_sound_is_encoded_before_there_is_a_picture(tmp_path: Path, executor: str) -> None:
-    run = Run(plan_of(tmp_path, executor=executor))
-
+def test_the_sound_is_encoded_before_there_is_a_picture(run: Run) -> None:
     run.beside.start()
     run.beside.stop()
 
     assert run.scratch.sound is not None
     assert (run.scratch.sound.path.stat().st_size > 0, run.scratch.sound.frames) == (True, FRAMES)
+    run.scratch.close(remove=True)
+
+
+def test_a_script_keeps_the_room_that_the_encoded_sound_would_take(tmp_path: Path) -> None:
+    run = Run(plan_of(tmp_path, executor="script"))
+
+    run.beside.start()
+    run.beside.stop()
+
+    assert run.scratch.sound is None
     run.scratch.close(remove=True)
 
 
