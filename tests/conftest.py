@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "omnirt_cli" / "miniature" / "assets"
 CHECKOUTS = ROOT / "omnirt_cli" / "miniature" / "checkouts"
+
+
+def pytest_configure() -> None:
+    """Signals mean what they mean in a shell, also where the tests were started by nohup or in the background."""
+    for number, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
